@@ -1,0 +1,1 @@
+"""Turns reservations into door PINs that work exactly when they should."""

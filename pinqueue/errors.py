@@ -1,0 +1,126 @@
+"""Everything PinQueue raises on purpose, sorted by what to do next.
+
+PinQueueError
+├── ConfigInvalid          a person corrects the settings
+├── SchemaWrong            run `pinqueue migrate`, or install the version that fits
+├── DatabaseUnavailable    try again: the database cannot be reached or is being changed
+├── NotFound               nothing there by that name
+├── Conflict               what is asked contradicts what is stored
+├── BookingInvalid         a booking says something that cannot be: the field and the remedy
+├── StateChanged           somebody else moved the row first: stop, touch nothing
+├── TryLater               this is not the moment; `retry_at` is
+└── LockError              the lock, or the cloud before it, did not do what was asked
+    ├── LockUnreachable    try again, with growing gaps, until the deadline
+    ├── LockBusy           try again soon: a rate limit, or another operation on the same lock
+    ├── LockFaulted        unknown failure: a few retries, then a person
+    ├── PinRejected        choose another PIN
+    ├── NameTaken          our own earlier call got through: look at the lock again
+    ├── LockFull           the lock holds no more PINs: a person
+    └── LockRefused        every retry would fail the same way: a person
+
+A class's docstring is its message where none is given. No message ever holds a PIN or a secret.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+class PinQueueError(Exception):
+    """Something went wrong in PinQueue."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class ConfigInvalid(PinQueueError):
+    """The settings are incomplete or contradict each other."""
+
+
+class SchemaWrong(PinQueueError):
+    """The database schema is not the one this version of PinQueue works with."""
+
+
+class DatabaseUnavailable(PinQueueError):
+    """The database cannot be reached."""
+
+
+class NotFound(PinQueueError):
+    """There is nothing by that name."""
+
+
+class Conflict(PinQueueError):
+    """That contradicts what is stored already."""
+
+
+class BookingInvalid(PinQueueError):
+    """A booking says something that cannot be."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class StateChanged(PinQueueError):
+    """The row is no longer in the state this change starts from."""
+
+
+class TryLater(PinQueueError):
+    """This is not the moment."""
+
+    def __init__(self, message: str, *, retry_at: datetime) -> None:
+        super().__init__(message)
+        self.retry_at = retry_at
+
+
+class LockError(PinQueueError):
+    """The lock did not do what was asked.
+
+    `code` is the vendor's code, for people and metrics. `in_doubt` says that the call may have taken
+    effect although no answer came: whoever made it must look before making it again.
+    """
+
+    def __init__(self, message: str = "", *, code: str = "", in_doubt: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.in_doubt = in_doubt
+
+
+class LockUnreachable(LockError):
+    """The lock or its cloud cannot be reached."""
+
+
+class LockBusy(LockError):
+    """The lock or its cloud asks for patience."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str = "",
+        in_doubt: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        """`retry_after` is in seconds, None where the vendor gave no figure."""
+        super().__init__(message, code=code, in_doubt=in_doubt)
+        self.retry_after = retry_after
+
+
+class LockFaulted(LockError):
+    """The lock failed in a way we do not know."""
+
+
+class PinRejected(LockError):
+    """The lock does not take this PIN."""
+
+
+class NameTaken(LockError):
+    """The lock already holds a PIN by this name."""
+
+
+class LockFull(LockError):
+    """The lock holds as many PINs as it can."""
+
+
+class LockRefused(LockError):
+    """The lock refuses, and will refuse again."""
