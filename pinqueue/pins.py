@@ -70,5 +70,6 @@ def _is_run(digits: str) -> bool:
 
 def _is_repeated_block(digits: str) -> bool:
     return any(
-        digits == (digits[:size] * len(digits))[: len(digits)] for size in range(1, len(digits) // 2 + 1)
+        digits == (digits[:size] * len(digits))[: len(digits)]
+        for size in range(1, len(digits) // 2 + 1)
     )

@@ -1,0 +1,189 @@
+"""What a booking does to an access code: schedule it, move its window, withdraw it.
+
+Everything here happens in the caller's transaction and calls no lock; `operations.py` does that when
+the jobs ring.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pinqueue import jobs, pins, store
+from pinqueue.db import Session
+from pinqueue.errors import Conflict
+from pinqueue.lifecycle import CodeState, OperationKind, OperationState
+from pinqueue.locks import Window
+from pinqueue.models import AccessCode, Lock, Operation
+from pinqueue.schedule import due_times
+from pinqueue.sealing import Sealer
+
+REMOTE_PREFIX = "pq-"
+CHOICES = 50
+"""Tries to find a PIN that is free on a lock. Of a million PINs at most some hundreds are in use."""
+
+
+async def schedule(
+    session: Session,
+    sealer: Sealer,
+    actor: str,
+    reservation_id: str,
+    doors: Sequence[Lock],
+    window: Window,
+    *,
+    lead: timedelta,
+    now: datetime,
+) -> None:
+    """Create a stay's access codes, one PIN on all doors where they take it, with both operations."""
+    due = due_times(window.starts_at, window.ends_at, lead, now)
+    operations: list[Operation] = []
+    preferred: dict[int, pins.Pin] = {}
+    ids = await store.new_code_ids(session, len(doors))
+    for code_id, door in zip(ids, doors, strict=True):
+        code = await _insert_with_free_pin(
+            session, sealer, code_id, reservation_id, door, window, preferred
+        )
+        operations += [
+            await store.insert_operation(session, code, OperationKind.GENERATE, due.generate_at),
+            await store.insert_operation(session, code, OperationKind.REVOKE, due.revoke_at),
+        ]
+        await store.record(
+            session,
+            actor,
+            "code:scheduled",
+            code=code,
+            starts_at=window.starts_at.isoformat(),
+            ends_at=window.ends_at.isoformat(),
+            generate_at=due.generate_at.isoformat(),
+        )
+    await jobs.put(session, operations)
+
+
+async def move(
+    session: Session,
+    actor: str,
+    code: AccessCode,
+    window: Window,
+    *,
+    lead: timedelta,
+    now: datetime,
+) -> None:
+    """Give an access code another window. The PIN stays the same; what the lock already knows is
+    changed there by a generate operation that rings at once."""
+    if (code.starts_at, code.ends_at) == (window.starts_at, window.ends_at):
+        return
+    due = due_times(window.starts_at, window.ends_at, lead, now)
+    code.starts_at, code.ends_at = window.starts_at, window.ends_at
+    await session.flush()
+    generate_at = due.generate_at if code.state == CodeState.SCHEDULED else now
+    await _ring(session, code, OperationKind.GENERATE, generate_at)
+    await _ring(session, code, OperationKind.REVOKE, due.revoke_at)
+    await store.record(
+        session,
+        actor,
+        "code:moved",
+        code=code,
+        starts_at=window.starts_at.isoformat(),
+        ends_at=window.ends_at.isoformat(),
+    )
+
+
+async def withdraw(session: Session, actor: str, code: AccessCode, *, now: datetime) -> None:
+    """Take an access code back: at once where nothing of it is on a door, else by revoking it.
+
+    A generate operation that is running is not torn: it finds its claim gone, records nothing, and
+    the revoke, which waits for it, undoes what it did.
+    """
+    await stop_generating(session, code)
+    if code.state == CodeState.SCHEDULED:
+        await _cancel(session, code, OperationKind.REVOKE)
+        await store.move_code(
+            session, code, CodeState.CANCELLED, cancelled_at=now, pin_sealed=None, pin_hash=None
+        )
+        await store.record(session, actor, "code:cancelled", code=code)
+        return
+    if code.state != CodeState.REVOKING:
+        await store.move_code(session, code, CodeState.REVOKING, failed_at=None)
+        await store.record(session, actor, "code:withdrawn", code=code)
+        await _ring(session, code, OperationKind.REVOKE, now)
+
+
+async def stop_generating(session: Session, code: AccessCode) -> None:
+    await _cancel(session, code, OperationKind.GENERATE)
+
+
+async def _cancel(session: Session, code: AccessCode, kind: OperationKind) -> None:
+    if operation := (await store.open_operations(session, code)).get(kind):
+        await jobs.take_back(session, operation)
+        await store.cancel_operation(session, operation)
+
+
+async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: datetime) -> None:
+    """Have the code's operation of that kind ring at another time; open one where there is none.
+
+    One that is running stays: its worker reads the rows again before it records, and goes round
+    once more.
+    """
+    operation = (await store.open_operations(session, code)).get(kind)
+    if operation is None:
+        operation = await store.insert_operation(session, code, kind, at)
+        await jobs.put(session, [operation])
+    elif operation.state == OperationState.WAITING:
+        operation.due_at = operation.next_at = at
+        operation.failures = 0
+        await session.flush()
+        await jobs.move(session, operation)
+
+
+async def _insert_with_free_pin(
+    session: Session,
+    sealer: Sealer,
+    code_id: int,
+    reservation_id: str,
+    door: Lock,
+    window: Window,
+    preferred: dict[int, pins.Pin],
+) -> AccessCode:
+    length = pins.LENGTHS[door.protocol]
+    for _ in range(CHOICES):
+        pin = preferred.get(length) or pins.choose(length)
+        code = await store.insert_code(
+            session,
+            id=code_id,
+            reservation_id=reservation_id,
+            lock_id=door.id,
+            starts_at=window.starts_at,
+            ends_at=window.ends_at,
+            remote_name=new_remote_name(),
+            pin_sealed=sealer.seal_pin(code_id, pin),
+            pin_fingerprint=sealer.fingerprint(door.id, pin),
+        )
+        if code is not None:
+            preferred.setdefault(length, pin)
+            return code
+        preferred.pop(length, None)
+    raise Conflict(f"no free PIN found for lock {door.id} in {CHOICES} tries")
+
+
+async def replace_pin(session: Session, sealer: Sealer, actor: str, code: AccessCode) -> None:
+    """Other digits, and another name, for a code whose PIN its lock does not take."""
+    for _ in range(CHOICES):
+        pin = pins.choose(pins.LENGTHS[(await session.get_one(Lock, code.lock_id)).protocol])
+        if await store.replace_pin(
+            session,
+            code,
+            remote_name=new_remote_name(),
+            remote_id=None,
+            pin_sealed=sealer.seal_pin(code.id, pin),
+            pin_fingerprint=sealer.fingerprint(code.lock_id, pin),
+            pin_hash=None,
+        ):
+            await store.record(session, actor, "code:pin_replaced", code=code)
+            return
+    raise Conflict(f"no free PIN found for lock {code.lock_id} in {CHOICES} tries")
+
+
+def new_remote_name() -> str:
+    """19 ASCII characters (Tuya takes 20) that nobody else uses on a lock, and that say nothing."""
+    return REMOTE_PREFIX + secrets.token_hex(8)

@@ -1,0 +1,196 @@
+"""Settings: read once from the environment and `.env`, validated whole, secrets masked."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
+
+from cryptography.fernet import Fernet
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pinqueue.errors import ConfigInvalid
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+TUYA_REGIONS = ("cn", "us", "az", "us-e", "ue", "eu", "eu-w", "we", "in", "sg")
+"""Tuya's data centres as tinytuya names them. Any other word would silently mean China there."""
+
+
+def duration(value: object) -> object:
+    """`1h`, `90s`, `1h30m`, `250ms`, `2d` as a timedelta; anything else is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("write a duration as 250ms, 90s, 10m, 1h30m or 2d")
+    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def parse_duration(name: str, text: str) -> timedelta:
+    """A duration that a person typed; raises ConfigInvalid that names the option."""
+    try:
+        value = duration(text)
+    except ValueError as error:
+        raise ConfigInvalid(f"--{name}: {error}") from None
+    assert isinstance(value, timedelta)  # noqa: S101  # text always becomes one
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+
+
+class Settings(BaseSettings):
+    """Everything a deployment decides. The environment wins over `.env`."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix="PINQUEUE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: str = Field(
+        default="", description="PostgreSQL 14 or newer, `postgresql://user:password@host/database`"
+    )
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Fernet keys, separated by commas: the first encrypts, all decrypt",
+    )
+    pin_pepper: SecretStr = Field(
+        default=SecretStr(""),
+        description="At least 32 characters that key PIN hashes and fingerprints; never changes",
+    )
+    lead: Duration = Field(
+        default=timedelta(hours=1), description="How long before check-in a PIN is programmed"
+    )
+    worker_concurrency: int = Field(
+        default=5, ge=1, le=200, description="Operations one worker runs at a time"
+    )
+    retries: int = Field(
+        default=3, ge=0, le=20, description="Tries after the first, for failures of unknown kind"
+    )
+    retry_backoff: Duration = Field(
+        default=timedelta(seconds=2), description="Wait before the first of them; doubles each time"
+    )
+    retention: Duration = Field(
+        default=timedelta(hours=24),
+        description="How long finished job rows stay; the audit views keep their history",
+    )
+    tuya_region: str = Field(
+        default="", description="Data centre of the Tuya project: " + ", ".join(TUYA_REGIONS)
+    )
+    tuya_access_id: str = Field(default="", description="Access ID of the Tuya project")
+    tuya_access_secret: SecretStr = Field(
+        default=SecretStr(""), description="Access Secret of the Tuya project, 32 characters"
+    )
+    tuya_url: str = Field(
+        default="",
+        description="Another endpoint, e.g. a simulator: https, or http on loopback",
+    )
+    tuya_ca: str = Field(default="", description="File of CA certificates to trust for TUYA_URL")
+    tuya_grace: Duration = Field(
+        default=timedelta(seconds=90),
+        description="How long a call whose answer was lost may still take effect",
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_only(cls, url: str) -> str:
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql://")
+        return url
+
+    @field_validator("secret_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        return (
+            [k.strip() for k in value.split(",") if k.strip()] if isinstance(value, str) else value
+        )
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _fernet_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, key in enumerate(keys, 1):
+            try:
+                Fernet(key.get_secret_value())
+            except ValueError:
+                raise ValueError(
+                    f"key {number} is not a Fernet key; `pinqueue keys generate` prints good ones"
+                ) from None
+        return keys
+
+    @field_validator("pin_pepper")
+    @classmethod
+    def _long_pepper(cls, pepper: SecretStr) -> SecretStr:
+        if 0 < len(pepper.get_secret_value()) < 32:
+            raise ValueError(
+                "is shorter than 32 characters; `pinqueue keys generate` prints a good one"
+            )
+        return pepper
+
+    @field_validator("tuya_region")
+    @classmethod
+    def _known_region(cls, region: str) -> str:
+        if region and region not in TUYA_REGIONS:
+            raise ValueError("must be one of " + ", ".join(TUYA_REGIONS))
+        return region
+
+    @field_validator("tuya_url")
+    @classmethod
+    def _private_in_transit(cls, url: str) -> str:
+        parts = urlsplit(url)
+        loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        if url and not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+            raise ValueError("must be https, or http on loopback: it carries the access secret")
+        if parts.query or parts.path.strip("/"):
+            raise ValueError("must be scheme://host:port without a path")
+        return url.rstrip("/")
+
+    @field_validator("tuya_ca")
+    @classmethod
+    def _file_exists(cls, path: str) -> str:
+        if path and not Path(path).is_file():
+            raise ValueError("is not a file")
+        return path
+
+    def require(self, *names: str) -> None:
+        """Raise ConfigInvalid that lists every one of these settings that is still empty."""
+        missing = [name for name in names if not _filled(getattr(self, name))]
+        if missing:
+            raise ConfigInvalid(
+                "\n".join(
+                    f"PINQUEUE_{name.upper()} is not set: "
+                    f"{type(self).model_fields[name].description}"
+                    for name in missing
+                )
+            )
+
+
+STORE = ("database_url", "secret_keys", "pin_pepper")
+"""What every process that touches bookings needs."""
+LOCK_CLOUD = ("tuya_region", "tuya_access_id", "tuya_access_secret")
+"""What a process that talks to locks needs besides."""
+
+
+def read_settings(**overrides: object) -> Settings:
+    """The settings of this process; raises ConfigInvalid with every fault, one a line."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks each of them
+    except ValidationError as error:
+        raise ConfigInvalid(
+            "\n".join(
+                f"PINQUEUE_{'_'.join(str(p) for p in fault['loc'][:1]).upper()}: {fault['msg']}"
+                for fault in error.errors()
+            )
+        ) from None
+
+
+def _filled(value: object) -> bool:
+    return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)

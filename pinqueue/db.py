@@ -1,0 +1,108 @@
+"""Connections: the engine, transactions, and the raw connection a job is deferred on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import psycopg
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from pinqueue.errors import DatabaseUnavailable
+
+Session: TypeAlias = AsyncSession
+
+KEEPALIVE: dict[str, Any] = {
+    # A connection whose other end vanished without a word is noticed in about a minute, not in the
+    # two hours of Linux's defaults: until then a guest's PIN would wait behind it.
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+    "connect_timeout": 5,  # seconds
+}
+
+WEB_LIMITS = "-c lock_timeout=1s -c statement_timeout=1400ms"
+"""A sender that waits gets its 503 before it gives up (Cloudbeds: 2 s)."""
+WORKER_LIMITS = "-c lock_timeout=10s -c statement_timeout=30s -c plan_cache_mode=force_custom_plan"
+"""A plan cached while the job table was tiny makes a check-in burst quadratic (queues.md, E22)."""
+
+
+class Database:
+    """One process's connections to PostgreSQL."""
+
+    def __init__(
+        self, url: str, *, limits: str = WORKER_LIMITS, pool_size: int = 10, name: str = "pinqueue"
+    ) -> None:
+        self.engine: AsyncEngine = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=1.0 if limits is WEB_LIMITS else 30.0,
+            pool_pre_ping=True,
+            hide_parameters=True,  # an error must not print the row it failed on
+            connect_args={**KEEPALIVE, "options": limits, "application_name": name},
+        )
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """A session whose transaction commits at the end of the block, or leaves no trace.
+
+        Raises DatabaseUnavailable when the server cannot be reached, is shutting down, or took too
+        long: the same call may succeed later.
+        """
+        try:
+            async with self._sessions.begin() as session:
+                yield session
+        except PoolExhausted as error:
+            raise DatabaseUnavailable("no database connection became free in time") from error
+        except DBAPIError as error:
+            if is_passing(error):
+                raise DatabaseUnavailable(
+                    f"the database did not answer: {_cause(error)}"
+                ) from error
+            raise
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+async def driver_connection(session: Session) -> psycopg.AsyncConnection[Any]:
+    """The psycopg connection under a session: what Procrastinate defers on, in our transaction."""
+    raw = await (await session.connection()).get_raw_connection()
+    connection = raw.driver_connection
+    assert isinstance(connection, psycopg.AsyncConnection)  # noqa: S101  # the engine is psycopg's
+    return connection
+
+
+def is_passing(error: DBAPIError) -> bool:
+    """Whether the same statement may succeed later: an outage, a time-out, a deadlock, a full disk."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return (
+        error.connection_invalidated
+        or (isinstance(error, OperationalError) and not state)
+        or state[:2] in ("08", "40", "53", "57", "58")
+        or state in ("55P03", "25006")
+    )
+
+
+def sqlalchemy_url(url: str) -> URL:
+    """A libpq URL with the one driver that both the ORM and the queue speak."""
+    return make_url(url).set(drivername="postgresql+psycopg")
+
+
+def _cause(error: DBAPIError) -> str:
+    return (
+        str(error.orig).strip().splitlines()[0] if error.orig and str(error.orig).strip() else "?"
+    )

@@ -1,0 +1,176 @@
+"""What a deployment is set up with: its locks, listings, sources and API keys."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pinqueue import reservations, store
+from pinqueue.db import Session
+from pinqueue.errors import Conflict, NotFound, PinQueueError
+from pinqueue.models import ApiKey, Listing, ListingLock, Lock, Source
+from pinqueue.pins import LENGTHS
+from pinqueue.reservations import Planner
+from pinqueue.sealing import Sealer
+
+SCOPES = ("read", "operate", "reveal", "admin")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}")
+
+
+async def add_lock(
+    session: Session, actor: str, lock_id: str, device_id: str, protocol: str
+) -> None:
+    _check_name("lock", lock_id)
+    if protocol not in LENGTHS:
+        raise PinQueueError(f"protocol: must be one of {', '.join(LENGTHS)}, not {protocol!r}")
+    await _insist_absent(session, Lock, lock_id)
+    if other := await store.lock_of_device(session, device_id):
+        raise Conflict(f"device {device_id} is lock {other.id} already")
+    session.add(Lock(id=lock_id, device_id=device_id, protocol=protocol))
+    await store.record(session, actor, "lock:added", lock=lock_id, protocol=protocol)
+
+
+async def add_listing(
+    session: Session,
+    actor: str,
+    listing_id: str,
+    time_zone: str,
+    lock_ids: Sequence[str],
+    lead: timedelta | None,
+) -> None:
+    """`listing_id` is the id its webhooks use. Events that waited for it are the caller's to adopt."""
+    if not listing_id.strip() or len(listing_id) > 128:
+        raise PinQueueError("listing: give the id its webhooks use, at most 128 characters")
+    try:
+        ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise PinQueueError(
+            f"time zone: {time_zone!r} is not an IANA name such as America/Sao_Paulo"
+        ) from None
+    await _insist_absent(session, Listing, listing_id)
+    session.add(Listing(id=listing_id, time_zone=time_zone, lead=lead))
+    await session.flush()
+    for lock_id in lock_ids:
+        await _link(session, listing_id, lock_id)
+    await store.record(session, actor, "listing:added", listing=listing_id, locks=list(lock_ids))
+
+
+async def link_lock(
+    session: Session, planner: Planner, actor: str, listing_id: str, lock_id: str
+) -> int:
+    """Guests of the listing, those with a stay ahead too, get a PIN on this lock; returns how many."""
+    if await store.listing(session, listing_id) is None:
+        raise NotFound(f"there is no listing {listing_id}: `pinqueue listings add` makes one")
+    await _link(session, listing_id, lock_id)
+    await session.flush()
+    await store.record(session, actor, "listing:lock_linked", listing=listing_id, lock=lock_id)
+    stays = await store.upcoming_stays(session, listing_id)
+    now = await store.now(session)
+    for stay in stays:
+        await reservations.plan(session, planner, stay, actor=actor, now=now)
+    return len(stays)
+
+
+async def add_source(
+    session: Session, sealer: Sealer, actor: str, source_id: str, kind: str, secret: str | None
+) -> str:
+    """Returns the signing secret, a new one where none is given. It is not shown again."""
+    _check_name("source", source_id)
+    await _insist_absent(session, Source, source_id)
+    secret = _checked_secret(secret)
+    session.add(Source(id=source_id, kind=kind, secret=sealer.seal(f"source:{source_id}", secret)))
+    await store.record(session, actor, "source:added", source=source_id, kind=kind)
+    return secret
+
+
+async def rotate_source(
+    session: Session,
+    sealer: Sealer,
+    actor: str,
+    source_id: str,
+    secret: str | None,
+    keep_old: timedelta,
+) -> str:
+    """Give a source another secret; the old one verifies for `keep_old` longer. Returns the new."""
+    source = await session.get(Source, source_id, with_for_update=True)
+    if source is None:
+        raise NotFound(f"there is no source {source_id}")
+    secret = _checked_secret(secret)
+    source.previous_secret = source.secret
+    source.previous_secret_until = await store.now(session) + keep_old
+    source.secret = sealer.seal(f"source:{source_id}", secret)
+    await store.record(session, actor, "source:rotated", source=source_id)
+    return secret
+
+
+async def create_key(session: Session, actor: str, name: str, scopes: Sequence[str]) -> str:
+    """Returns the key, `pq_ID_SECRET` with 256 random bits. Only its hash is stored."""
+    _check_name("key", name)
+    if unknown := sorted(set(scopes) - set(SCOPES)):
+        raise PinQueueError(f"scope: {unknown[0]!r} is not one of {', '.join(SCOPES)}")
+    if await store.key_by_name(session, name):
+        raise Conflict(f"there is a key {name} already")
+    key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+    key = f"pq_{key_id}_{secret}"
+    session.add(
+        ApiKey(id=key_id, name=name, key_sha256=key_hash(key), scopes=list(scopes) or ["read"])
+    )
+    await store.record(session, actor, "key:created", key=name, scopes=list(scopes))
+    return key
+
+
+async def revoke_key(session: Session, actor: str, name: str) -> None:
+    key = await store.key_by_name(session, name)
+    if key is None:
+        raise NotFound(f"there is no key {name}")
+    key.revoked_at = key.revoked_at or await store.now(session)
+    await store.record(session, actor, "key:revoked", key=name)
+
+
+def key_hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def new_webhook_secret() -> str:
+    """A Standard Webhooks secret of 32 random bytes."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+async def _link(session: Session, listing_id: str, lock_id: str) -> None:
+    if await session.get(Lock, lock_id) is None:
+        raise NotFound(f"there is no lock {lock_id}: `pinqueue locks add` makes one")
+    if await session.get(ListingLock, (listing_id, lock_id)) is not None:
+        raise Conflict(f"lock {lock_id} belongs to listing {listing_id} already")
+    session.add(ListingLock(listing_id=listing_id, lock_id=lock_id))
+    await session.flush()
+
+
+async def _insist_absent(session: Session, model: type[Lock | Listing | Source], key: str) -> None:
+    if await session.get(model, key) is not None:
+        raise Conflict(f"there is a {model.__name__.lower()} {key} already")
+
+
+def _check_name(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise PinQueueError(
+            f"{what}: name it with letters, digits and _ . : - (1 to 64, not first), not {name!r}"
+        )
+
+
+def _checked_secret(secret: str | None) -> str:
+    """The library takes a mistyped secret without a word; nothing would ever verify."""
+    secret = secret or new_webhook_secret()
+    try:
+        good = _SECRET.fullmatch(secret) and 24 <= len(base64.b64decode(secret[6:] + "==")) <= 64
+    except ValueError:
+        good = False
+    if not good:
+        raise PinQueueError("secret: must be whsec_ and the base64 of 24 to 64 random bytes")
+    return secret

@@ -1,0 +1,88 @@
+"""RULE: the states of an access code and of an operation, what each means, and the allowed moves.
+
+           due                accepted            delivered
+scheduled ───────► generating ──────────► sent ──────────────► active
+    │ cancel           │ cancel             │ cancel, due         │ cancel, due
+    ▼                  ▼                    ▼                     ▼
+cancelled           revoking  ◄─────────────┴─────────────────────┘
+                       │ confirmed off the door
+                       ▼
+                    revoked                  generating ► failed ► revoking, or generating again
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+
+class CodeState(enum.StrEnum):
+    """One PIN on one door for one stay."""
+
+    SCHEDULED = "scheduled"
+    """Planned. Nothing of it is on the lock. A generate operation waits; its due time moves it on."""
+    GENERATING = "generating"
+    """A worker is at it, or will be again: the lock may or may not have it."""
+    SENT = "sent"
+    """The lock's cloud has accepted it. Not a promise that the door opens. Looks move it on."""
+    ACTIVE = "active"
+    """Seen on the door: it opens inside its window. Its revoke operation moves it on."""
+    REVOKING = "revoking"
+    """To be taken off, and not yet seen to be off. Stays so, overdue, until it is: never given up."""
+    REVOKED = "revoked"
+    """Seen to be off the door. Final. Its digits are wiped."""
+    CANCELLED = "cancelled"
+    """Never put on the door and never will be. Final. Its digits are wiped."""
+    FAILED = "failed"
+    """The lock refused, or the tries are spent: a person is needed. Its revoke operation still rings
+    at the end of the stay, since a lost answer may have left it on the door."""
+
+
+class OperationKind(enum.StrEnum):
+    GENERATE = "generate"
+    REVOKE = "revoke"
+
+
+class OperationState(enum.StrEnum):
+    """One thing to do to an access code."""
+
+    WAITING = "waiting"
+    """Rings at `next_at`. If its job is lost, the sweep defers another."""
+    ACTIVE = "active"
+    """Claimed by a worker, whose `epoch` this is. If that worker dies, the sweep has it rescued."""
+    COMPLETED = "completed"
+    """Done and seen to be done. Final."""
+    FAILED = "failed"
+    """Refused, spent or quarantined: a person is needed. Final."""
+    CANCELLED = "cancelled"
+    """No longer wanted. Final. A worker that was at it finds its claim gone and records nothing."""
+
+
+class ReservationStatus(enum.StrEnum):
+    PENDING = "pending"
+    """Known, but no PIN: an inquiry, a request, a hold."""
+    CONFIRMED = "confirmed"
+    CANCELLED = "cancelled"
+
+
+CODE_MOVES: Final[dict[CodeState, frozenset[CodeState]]] = {
+    CodeState.SCHEDULED: frozenset({CodeState.GENERATING, CodeState.CANCELLED}),
+    CodeState.GENERATING: frozenset({CodeState.SENT, CodeState.FAILED, CodeState.REVOKING}),
+    CodeState.SENT: frozenset({CodeState.ACTIVE, CodeState.FAILED, CodeState.REVOKING}),
+    CodeState.ACTIVE: frozenset({CodeState.SENT, CodeState.REVOKING}),
+    CodeState.REVOKING: frozenset({CodeState.REVOKED}),
+    CodeState.FAILED: frozenset({CodeState.GENERATING, CodeState.REVOKING}),
+    CodeState.REVOKED: frozenset(),
+    CodeState.CANCELLED: frozenset(),
+}
+"""From each state, where an access code may go. ACTIVE → SENT: its window was changed on the lock."""
+
+CODE_ENDED: Final = frozenset({CodeState.REVOKED, CodeState.CANCELLED})
+"""Nothing of it is on a door or ever will be."""
+
+OPERATION_OPEN: Final = frozenset({OperationState.WAITING, OperationState.ACTIVE})
+
+
+def sources_of(target: CodeState) -> tuple[CodeState, ...]:
+    """The states from which an access code may come to `target`: what a guarded write expects."""
+    return tuple(state for state, targets in CODE_MOVES.items() if target in targets)

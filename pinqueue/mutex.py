@@ -1,0 +1,90 @@
+"""Advisory locks: one worker at a time on one access code, freed when the worker's process dies.
+
+They save double work; they do not by themselves make anything happen once (a worker that is cut off
+keeps working without knowing). The epoch on the operation and the look-up by name do that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+
+from pinqueue import logs
+from pinqueue.db import KEEPALIVE
+from pinqueue.errors import DatabaseUnavailable
+
+log = logs.get(__name__)
+
+NAMESPACE = 0x50510000_00000000  # "PQ": keeps our keys apart from other programs' in the database
+
+
+class Mutex:
+    """All advisory locks of one process, on one connection of their own.
+
+    Never a pooled connection: a lock stays with the session that took it, and a pool hands sessions
+    around. A session may take its own lock again, so tasks of this process are told apart here.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._held: set[int] = set()
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connecting = asyncio.Lock()
+
+    @asynccontextmanager
+    async def hold(self, access_code_id: int) -> AsyncIterator[bool]:
+        """Hold the lock of an access code for the block; yields False when another has it.
+
+        Raises DatabaseUnavailable when the server cannot be asked.
+        """
+        if access_code_id in self._held:
+            yield False
+            return
+        self._held.add(access_code_id)
+        try:
+            if not await self._ask("SELECT pg_try_advisory_lock(%s)", access_code_id):
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                await self._release(access_code_id)
+        finally:
+            self._held.discard(access_code_id)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _release(self, access_code_id: int) -> None:
+        try:
+            if not await self._ask("SELECT pg_advisory_unlock(%s)", access_code_id):
+                log.warning("lock-was-lost", access_code_id=access_code_id)
+        except DatabaseUnavailable as error:
+            # The session is gone and its locks with it: there is nothing left to release.
+            log.warning("lock-was-lost", access_code_id=access_code_id, reason=str(error))
+
+    async def _ask(self, query: str, access_code_id: int) -> bool:
+        connection = await self._connected()
+        try:
+            cursor = await connection.execute(query, (NAMESPACE + access_code_id,))
+            row = await cursor.fetchone()
+        except psycopg.OperationalError as error:
+            await connection.close()
+            raise DatabaseUnavailable("the connection that holds the locks broke") from error
+        return bool(row and row[0])
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        async with self._connecting:
+            if self._connection is None or self._connection.closed:
+                try:
+                    self._connection = await psycopg.AsyncConnection.connect(
+                        self._url, autocommit=True, application_name="pinqueue-mutex", **KEEPALIVE
+                    )
+                except psycopg.OperationalError as error:
+                    raise DatabaseUnavailable("no connection for locks to be had") from error
+            return self._connection

@@ -1,0 +1,443 @@
+"""One ring of an operation: claim it, go to the door, record what came of it.
+
+Intent is committed before a call to the lock and the outcome after it; no transaction is open while
+the network is. Three guards together make each operation happen once on the door, none of them alone:
+the mutex keeps two workers apart, the epoch lets a late worker change nothing, and the look by name
+finds what an unanswered call did.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from pinqueue import codes, logs, reservations, store
+from pinqueue.db import Database, Session
+from pinqueue.errors import (
+    LockBusy,
+    LockError,
+    LockFaulted,
+    LockFull,
+    LockRefused,
+    LockUnreachable,
+    PinRejected,
+    StateChanged,
+    TryLater,
+)
+from pinqueue.lifecycle import CodeState, OperationKind
+from pinqueue.locks import Delivery, Door, LockGateway, RemotePin, Window
+from pinqueue.models import AccessCode, Operation
+from pinqueue.mutex import Mutex
+from pinqueue.pins import Pin
+from pinqueue.schedule import next_look, next_retry
+from pinqueue.store import Claimed
+
+log = logs.get(__name__)
+
+T = TypeVar("T")
+
+ACTOR = "worker"
+MUTEX_WAIT = timedelta(seconds=2)
+BUSY_WAIT = timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What a worker has at hand for every operation."""
+
+    db: Database
+    mutex: Mutex
+    gateway: LockGateway
+    planner: reservations.Planner
+    retries: int
+    retry_backoff: timedelta
+    grace: timedelta
+    """How long a call whose answer was lost may still take effect."""
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A claimed operation on its way through one ring."""
+
+    claim: Claimed
+    claimed_on: float = field(default_factory=time.monotonic)
+
+    @property
+    def code(self) -> AccessCode:
+        return self.claim.code
+
+    @property
+    def door(self) -> Door:
+        return Door(self.claim.lock.device_id, self.claim.lock.protocol)
+
+    def now(self) -> datetime:
+        """The database's time, carried on by our own clock's pace: a wrong clock here does no harm."""
+        return self.claim.now + timedelta(seconds=time.monotonic() - self.claimed_on)
+
+
+async def generate(bench: Workbench, operation_id: int, job_id: int | None) -> None:
+    """Have the lock hold the code's PIN with the code's window, and see that it does.
+
+    Raises TryLater while it does not yet, and the LockError that ended it when it never will.
+    """
+    async with _claimed(bench, operation_id, job_id) as ring:
+        if ring is None:
+            return
+        remote = await _look(bench, ring)
+        if remote is None:
+            await _create(bench, ring)
+            remote = await _look(bench, ring)
+        elif remote.delivery is Delivery.FAILED:
+            await _clear_rejected(bench, ring, remote)
+        elif remote.window != wanted_window(ring.code, remote.window, ring.now()):
+            await _change(bench, ring, remote)
+            remote = await _look(bench, ring)
+        elif ring.code.state == CodeState.GENERATING:
+            await _record_accepted(bench, ring, remote.remote_id)
+        if remote is None or remote.delivery is not Delivery.ON_DOOR:
+            raise _waits(ring, "the lock has not confirmed the PIN yet")
+        await _record_active(bench, ring, remote.window)
+
+
+async def revoke(bench: Workbench, operation_id: int, job_id: int | None) -> None:
+    """Take the code's PIN off the lock, and see that it is off.
+
+    Raises TryLater while it may still be there, and the LockError that ended it when a person must.
+    """
+    async with _claimed(bench, operation_id, job_id) as ring:
+        if ring is None:
+            return
+        remote = await _look(bench, ring)
+        remote_id = remote.remote_id if remote else ring.code.remote_id
+        if remote_id is not None and (remote is None or remote.delivery is not Delivery.REMOVING):
+            await _ask(bench.gateway.delete_pin(ring.door, remote_id))
+            remote = await _look(bench, ring)
+        if remote is not None:
+            raise _waits(ring, "the lock has not confirmed the removal yet")
+        _insist_no_create_in_doubt(bench, ring)
+        await _record_revoked(bench, ring)
+
+
+# Claiming, and what becomes of the claim
+
+
+@asynccontextmanager
+async def _claimed(
+    bench: Workbench, operation_id: int, job_id: int | None
+) -> AsyncIterator[Ring | None]:
+    """The operation, claimed for the block; None when there is nothing (more) to do.
+
+    However the block ends is recorded, unless the claim was lost meanwhile.
+    """
+    async with bench.db.transaction() as session:
+        operation = await store.operation_due(session, operation_id)
+    if operation is None:
+        yield None
+        return
+    async with bench.mutex.hold(operation.access_code_id) as alone:
+        if not alone:
+            raise TryLater(
+                f"another worker is at access code {operation.access_code_id}",
+                retry_at=await _in(bench, MUTEX_WAIT),
+            )
+        ring = await _claim(bench, operation, job_id)
+        if ring is None:
+            yield None
+            return
+        try:
+            yield ring
+        except StateChanged as overtaken:
+            log.info("operation-overtaken", operation_id=operation_id, reason=str(overtaken))
+            await _end_try(bench, ring, "overtaken", str(overtaken))
+        except (TryLater, LockError) as error:
+            await _record_not_done(bench, ring, error)
+
+
+async def _claim(bench: Workbench, operation: Operation, job_id: int | None) -> Ring | None:
+    try:
+        async with bench.db.transaction() as session:
+            claim = await store.claim_operation(
+                session, operation.id, operation.access_code_id, job_id
+            )
+            if not await _begin(session, claim):
+                return None
+            await store.record(
+                session,
+                ACTOR,
+                f"{operation.kind}:started",
+                code=claim.code,
+                operation_id=operation.id,
+                epoch=claim.operation.epoch,
+            )
+        return Ring(claim)
+    except StateChanged as closed:
+        log.info("operation-closed", operation_id=operation.id, reason=str(closed))
+        return None
+
+
+async def _begin(session: Session, claim: Claimed) -> bool:
+    """Move the code to where this operation works on it; False when there is nothing to work on."""
+    code = claim.code
+    if claim.operation.kind == OperationKind.GENERATE:
+        if code.state in (CodeState.SCHEDULED, CodeState.FAILED):
+            await store.move_code(session, code, CodeState.GENERATING, failed_at=None)
+        return True
+    if code.state == CodeState.SCHEDULED:  # the stay went by and its PIN was never begun
+        await codes.withdraw(session, ACTOR, code, now=claim.now)
+        return False
+    await codes.stop_generating(session, code)
+    if code.state != CodeState.REVOKING:
+        await store.move_code(session, code, CodeState.REVOKING, failed_at=None)
+    return True
+
+
+async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockError) -> None:
+    """Record why it is not done and when it rings again, and raise what the queue needs to know."""
+    try:
+        async with bench.db.transaction() as session:
+            operation, code = await store.hold_claim(session, ring.claim)
+            if isinstance(error, PinRejected):
+                await codes.replace_pin(session, bench.planner.sealer, ACTOR, code)
+            retry_at = _retry_at(bench, ring, operation, error)
+            outcome = "later" if retry_at else "failed"
+            await store.end_try(session, ring.claim, outcome, str(error))
+            await store.record(
+                session,
+                ACTOR,
+                f"{operation.kind}:{outcome}",
+                code=code,
+                operation_id=operation.id,
+                reason=str(error),
+                retry_at=retry_at.isoformat() if retry_at else None,
+            )
+            if retry_at is None:
+                await _give_up(session, operation, code, str(error))
+            else:
+                await store.postpone_operation(
+                    session,
+                    operation,
+                    retry_at,
+                    failures=operation.failures + (1 if _counts(error) else 0),
+                    last_error=str(error),
+                )
+    except StateChanged as overtaken:
+        log.info("operation-overtaken", operation_id=ring.claim.operation.id, reason=str(overtaken))
+        await _end_try(bench, ring, "overtaken", str(error))
+        return
+    if retry_at is None:
+        raise error
+    raise TryLater(str(error), retry_at=retry_at) from error
+
+
+async def _give_up(session: Session, operation: Operation, code: AccessCode, why: str) -> None:
+    """A generate that fails leaves a failed code; a code being revoked stays so: it may still open."""
+    await store.fail_operation(session, operation, why)
+    if operation.kind == OperationKind.GENERATE:
+        await store.move_code(session, code, CodeState.FAILED, failed_at=operation.finished_at)
+
+
+def _retry_at(
+    bench: Workbench, ring: Ring, operation: Operation, error: TryLater | LockError
+) -> datetime | None:
+    """When to try again after this error; None when a person must act."""
+    now = ring.now()
+    if isinstance(error, TryLater):
+        return error.retry_at
+    if isinstance(error, LockRefused):
+        return None
+    if operation.kind == OperationKind.GENERATE and now >= ring.code.ends_at:
+        return None  # the stay is over: a PIN would help nobody
+    if isinstance(error, LockUnreachable | LockFull):
+        return next_look(operation.first_claimed_at or now, now)
+    if isinstance(error, LockBusy):
+        return now + max(BUSY_WAIT, timedelta(seconds=error.retry_after or 0))
+    if isinstance(error, PinRejected):
+        return now
+    return next_retry(operation.failures + 1, bench.retries, bench.retry_backoff, now)
+
+
+def _counts(error: TryLater | LockError) -> bool:
+    """Whether this is a failure of the kind that PINQUEUE_RETRIES bounds."""
+    return not isinstance(
+        error, TryLater | LockUnreachable | LockFull | LockBusy | PinRejected | LockRefused
+    )
+
+
+# At the door
+
+
+async def _look(bench: Workbench, ring: Ring) -> RemotePin | None:
+    """What the lock's cloud holds under our name; None when nothing is or will be on the lock.
+
+    Should the cloud hold our name twice, the one on record stays and the others are deleted.
+    """
+    listed = await _ask(bench.gateway.list_pins(ring.door))
+    ours = [
+        pin
+        for pin in listed
+        if pin.name == ring.code.remote_name and pin.delivery is not Delivery.REMOVED
+    ]
+    if len(ours) > 1:
+        ours = await _keep_one(bench, ring, ours)
+    return ours[0] if ours else None
+
+
+async def _keep_one(bench: Workbench, ring: Ring, ours: Sequence[RemotePin]) -> list[RemotePin]:
+    keep = next((pin for pin in ours if pin.remote_id == ring.code.remote_id), ours[0])
+    for pin in ours:
+        if pin is not keep and pin.delivery is not Delivery.REMOVING:
+            await _ask(bench.gateway.delete_pin(ring.door, pin.remote_id))
+    return [keep]
+
+
+async def _create(bench: Workbench, ring: Ring) -> None:
+    """Ask for the PIN, unless an earlier ask may still take effect."""
+    _insist_no_create_in_doubt(bench, ring)
+    pin = _pin(bench, ring)
+    pin_hash = ring.code.pin_hash or await bench.planner.sealer.hash_pin(ring.code.id, pin)
+    await _record_intent(bench, ring, pin_hash)
+    window = wanted_window(ring.code, None, ring.now())
+    try:
+        remote_id = await _ask(
+            bench.gateway.create_pin(ring.door, ring.code.remote_name, pin, window)
+        )
+    except LockError as error:
+        if not error.in_doubt:
+            await _record_no_effect(bench, ring)
+        raise
+    await _record_accepted(bench, ring, remote_id)
+
+
+async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
+    """Give a PIN that the lock's cloud has another window; the digits stay the same."""
+    window = wanted_window(ring.code, remote.window, ring.now())
+    await _ask(
+        bench.gateway.change_pin(
+            ring.door, remote.remote_id, ring.code.remote_name, _pin(bench, ring), window
+        )
+    )
+    await _record_accepted(bench, ring, remote.remote_id)
+
+
+async def _clear_rejected(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
+    """The lock did not take it: remove the record from the cloud and try other digits."""
+    await _ask(bench.gateway.delete_pin(ring.door, remote.remote_id))
+    raise PinRejected(f"the lock did not take the PIN: {remote.reason or 'no reason given'}")
+
+
+async def _ask(call: Awaitable[T]) -> T:
+    """A call to the lock: what an adapter raises beyond the port's errors is an unknown failure."""
+    try:
+        return await call
+    except LockError:
+        raise
+    except Exception as error:
+        raise LockFaulted(
+            f"the lock's adapter broke: {type(error).__name__}", in_doubt=True
+        ) from error
+
+
+def _pin(bench: Workbench, ring: Ring) -> Pin:
+    return bench.planner.sealer.open_pin(ring.code.id, ring.code.pin_sealed or b"")
+
+
+def wanted_window(code: AccessCode, told: Window | None, now: datetime) -> Window:
+    """The window the lock should know, given the one it was told.
+
+    A start in the past is sent as now, since vendors refuse history, and is then kept: two starts in
+    the past open the door alike, and a change would take the PIN off the door for a while.
+    """
+    if told is not None and max(told.starts_at, code.starts_at) <= now:
+        return Window(told.starts_at, code.ends_at)
+    return Window(max(code.starts_at, now.replace(microsecond=0)), code.ends_at)
+
+
+def _insist_no_create_in_doubt(bench: Workbench, ring: Ring) -> None:
+    """A create that was never answered may yet take effect: until the grace is over, absence on the
+    lock proves nothing, and a second create could make a second PIN."""
+    since = ring.code.create_in_doubt_since
+    if since is not None and since + bench.grace > ring.now():
+        raise TryLater("an earlier call may still take effect", retry_at=since + bench.grace)
+
+
+def _waits(ring: Ring, why: str) -> TryLater:
+    since = ring.claim.operation.first_claimed_at or ring.claim.now
+    return TryLater(why, retry_at=next_look(since, ring.now()))
+
+
+# Recording
+
+
+async def _record_intent(bench: Workbench, ring: Ring, pin_hash: str) -> None:
+    """Before a create: should no answer come, whoever looks next knows that one may be under way."""
+    async with bench.db.transaction() as session:
+        _, code = await store.hold_claim(session, ring.claim)
+        code.pin_hash = pin_hash
+        code.create_in_doubt_since = ring.now()
+
+
+async def _record_no_effect(bench: Workbench, ring: Ring) -> None:
+    """After a create that certainly did nothing."""
+    async with bench.db.transaction() as session:
+        _, code = await store.hold_claim(session, ring.claim)
+        code.create_in_doubt_since = None
+
+
+async def _record_accepted(bench: Workbench, ring: Ring, remote_id: int) -> None:
+    """generating or active → sent: the lock's cloud has it, or its latest change."""
+    async with bench.db.transaction() as session:
+        operation, code = await store.hold_claim(session, ring.claim)
+        code.remote_id = remote_id
+        code.create_in_doubt_since = None
+        await session.flush()
+        if code.state != CodeState.SENT:
+            await store.move_code(session, code, CodeState.SENT, sent_at=ring.now())
+        await store.record(session, ACTOR, "code:sent", code=code, operation_id=operation.id)
+
+
+async def _record_active(bench: Workbench, ring: Ring, told: Window) -> None:
+    """sent → active, unless the window was moved while we were at the door: then once more."""
+    async with bench.db.transaction() as session:
+        operation, code = await store.hold_claim(session, ring.claim)
+        if wanted_window(code, told, ring.now()) != told:
+            raise TryLater("the window was moved meanwhile", retry_at=ring.now())
+        if code.state == CodeState.SENT:
+            await store.move_code(session, code, CodeState.ACTIVE, active_at=ring.now())
+        await store.complete_operation(session, operation)
+        await store.end_try(session, ring.claim, "completed")
+        await store.record(session, ACTOR, "code:active", code=code, operation_id=operation.id)
+
+
+async def _record_revoked(bench: Workbench, ring: Ring) -> None:
+    """revoking → revoked, digits wiped; a stay that wants the door again gets a new code."""
+    async with bench.db.transaction() as session:
+        stay = await store.reservation_for_update(session, ring.code.reservation_id)
+        operation, code = await store.hold_claim(session, ring.claim)
+        await store.move_code(
+            session,
+            code,
+            CodeState.REVOKED,
+            revoked_at=ring.now(),
+            pin_sealed=None,
+            pin_hash=None,
+            create_in_doubt_since=None,
+        )
+        await store.complete_operation(session, operation)
+        await store.end_try(session, ring.claim, "completed")
+        await store.record(session, ACTOR, "code:revoked", code=code, operation_id=operation.id)
+        if stay is not None:
+            await reservations.plan(session, bench.planner, stay, actor=ACTOR, now=ring.now())
+
+
+async def _end_try(bench: Workbench, ring: Ring, outcome: str, error: str) -> None:
+    async with bench.db.transaction() as session:
+        await store.end_try(session, ring.claim, outcome, error)
+
+
+async def _in(bench: Workbench, wait: timedelta) -> datetime:
+    async with bench.db.transaction() as session:
+        return await store.now(session) + wait

@@ -1,0 +1,99 @@
+"""Our own commands as child processes: started, waited for, started again, stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx2
+
+from pinqueue import logs
+from pinqueue.errors import PinQueueError
+
+log = logs.get(__name__)
+
+STOP_WITHIN = 35.0  # seconds; a worker gives its running operations 30
+RESTART_AFTER = 1.0
+
+
+class Children:
+    """`pinqueue web`, `worker` and so on, each a process of its own that shares our environment."""
+
+    def __init__(self, environment: Mapping[str, str], log_file: Path | None = None) -> None:
+        self._environment = {**os.environ, **environment}
+        self._log_file = log_file
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self, name: str, *arguments: str) -> None:
+        """Start `pinqueue ARGUMENTS` under that name; its output goes to the log file or ours."""
+        out = self._log_file.open("ab") if self._log_file else None
+        try:
+            self._running[name] = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "pinqueue", *arguments),
+                env=self._environment,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,  # Ctrl-C is for us alone: we stop them in order
+            )
+        finally:
+            if out:
+                out.close()
+
+    async def keep_up(self, name: str, *arguments: str) -> None:
+        """Start it, and start it again whenever it exits, until cancelled."""
+        while True:
+            await self.start(name, *arguments)
+            code = await self._running[name].wait()
+            log.warning("process-exited", process=name, code=code, restart_after=RESTART_AFTER)
+            await asyncio.sleep(RESTART_AFTER)
+
+    def exited(self) -> str | None:
+        """A child that is no longer running, None while all are."""
+        gone = (name for name, child in self._running.items() if child.returncode is not None)
+        return next(gone, None)
+
+    async def stop(self) -> None:
+        """SIGTERM to all at once, then SIGKILL to whoever takes too long."""
+        alive = [child for child in self._running.values() if child.returncode is None]
+        for child in alive:
+            child.send_signal(signal.SIGTERM)
+        if alive:
+            waiting = [asyncio.ensure_future(child.wait()) for child in alive]
+            _, late = await asyncio.wait(waiting, timeout=STOP_WITHIN)
+            for child in alive:
+                if child.returncode is None:
+                    log.error("process-killed", pid=child.pid)
+                    child.kill()
+            if late:
+                await asyncio.wait(late)
+        self._running.clear()
+
+
+async def answering(url: str, children: Children, *, within: float = 20.0) -> None:
+    """Wait until a GET is answered 200; raises PinQueueError when a child exits or time is up."""
+    deadline = asyncio.get_running_loop().time() + within
+    async with httpx2.AsyncClient(timeout=2.0, trust_env=False) as client:
+        while True:
+            try:
+                if (await client.get(url)).status_code == 200:
+                    return
+                problem = "it answers, but it is not ready"
+            except httpx2.HTTPError as error:
+                problem = type(error).__name__
+            if name := children.exited():
+                raise PinQueueError(f"`pinqueue {name}` exited while starting; see its log")
+            if asyncio.get_running_loop().time() > deadline:
+                raise PinQueueError(f"{url} did not answer in {within:.0f} s: {problem}")
+            await asyncio.sleep(0.05)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,64 @@
+"""The database's schema: brought to today by Alembic, and looked at before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from alembic import command
+from pinqueue.db import KEEPALIVE, sqlalchemy_url
+from pinqueue.errors import DatabaseUnavailable, SchemaWrong
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the database to a revision. Safe to run from several processes at once."""
+    try:
+        command.upgrade(_config(url), revision)
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"the database cannot be migrated: {error.orig}") from error
+
+
+def check(url: str) -> str:
+    """The revision the database is at; raises SchemaWrong unless it is the one we work with."""
+    expected = ScriptDirectory.from_config(_config(url)).get_current_head()
+    actual = current(url)
+    if actual == expected:
+        return expected or ""
+    if actual is None:
+        raise SchemaWrong("the database holds no PinQueue schema yet: run `pinqueue migrate`")
+    raise SchemaWrong(
+        f"the database is at revision {actual}, this PinQueue needs {expected}: "
+        "run `pinqueue migrate`, or install the version that fits"
+    )
+
+
+def current(url: str) -> str | None:
+    """The revision the database is at, None when it was never migrated."""
+    engine = create_engine(sqlalchemy_url(url), poolclass=NullPool, connect_args=dict(KEEPALIVE))
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"the database cannot be reached: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
+def _config(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_script_location()))
+    config.attributes["url"] = url
+    return config
+
+
+def _script_location() -> Path:
+    """In an installed wheel the migrations lie inside the package, in a checkout beside it."""
+    here = Path(__file__).parent
+    installed, checkout = here / "alembic", here.parent / "alembic"
+    return installed if installed.is_dir() else checkout

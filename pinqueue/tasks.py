@@ -1,0 +1,65 @@
+"""The functions that jobs launch, and when a job that failed is launched again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import procrastinate
+from procrastinate.jobs import Job
+from procrastinate.retry import BaseRetryStrategy, RetryDecision
+
+from pinqueue import operations
+from pinqueue.errors import DatabaseUnavailable, LockError, TryLater
+from pinqueue.jobs import QUEUES
+from pinqueue.lifecycle import OperationKind
+from pinqueue.operations import Workbench
+
+BREAKDOWN_RETRIES = 3
+BREAKDOWN_WAIT = timedelta(seconds=5)
+
+
+class AsTheOperationSays(BaseRetryStrategy):
+    """The operation's row holds when it rings next; the job follows it.
+
+    A job that broke down before it could record anything is launched a few times more; after that
+    the sweep takes the operation up, and counts.
+    """
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if isinstance(exception, TryLater):
+            return RetryDecision(retry_at=exception.retry_at)
+        if isinstance(exception, LockError):
+            return None
+        if isinstance(exception, DatabaseUnavailable) or job.attempts < BREAKDOWN_RETRIES:
+            return RetryDecision(retry_at=datetime.now(UTC) + BREAKDOWN_WAIT)
+        return None
+
+
+tasks = procrastinate.Blueprint()
+
+
+def _bench(context: procrastinate.JobContext) -> Workbench:
+    bench: Any = context.additional_context["bench"]
+    assert isinstance(bench, Workbench)  # noqa: S101  # worker.py puts it there
+    return bench
+
+
+@tasks.task(
+    name=QUEUES[OperationKind.GENERATE],
+    queue=QUEUES[OperationKind.GENERATE],
+    retry=AsTheOperationSays(),
+    pass_context=True,
+)
+async def generate_pin(context: procrastinate.JobContext, *, operation_id: int) -> None:
+    await operations.generate(_bench(context), operation_id, context.job.id)
+
+
+@tasks.task(
+    name=QUEUES[OperationKind.REVOKE],
+    queue=QUEUES[OperationKind.REVOKE],
+    retry=AsTheOperationSays(),
+    pass_context=True,
+)
+async def revoke_pin(context: procrastinate.JobContext, *, operation_id: int) -> None:
+    await operations.revoke(_bench(context), operation_id, context.job.id)
