@@ -1,0 +1,202 @@
+"""A PostgreSQL server for the run, a migrated database of its own for each test that asks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from pinqueue import schema
+from pinqueue.config import Settings, read_settings
+from pinqueue.db import Database
+from pinqueue.reservations import Planner
+from pinqueue.sealing import Sealer, sealer
+from pinqueue.simulator import ACCESS_ID, ACCESS_SECRET, Control
+from pinqueue.simulator import running as simulator_running
+
+IMAGE = "postgres:18-alpine"
+SECRETS = {
+    "secret_keys": "YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=",
+    "pin_pepper": "a pepper for tests, long enough to pass",
+}
+
+for name in [name for name in os.environ if name.startswith("PINQUEUE_") and "_TEST_" not in name]:
+    del os.environ[name]  # a developer's own settings must not reach the tests
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """In this order: the server named by PINQUEUE_TEST_DATABASE_URL, a container, the embedded."""
+    if url := os.environ.get("PINQUEUE_TEST_DATABASE_URL"):
+        yield url
+    elif _engine_has_image():
+        with _container() as url:
+            yield url
+    else:
+        with _embedded() as url:
+            yield url
+
+
+def _engine_has_image() -> bool:
+    """Whether a Docker engine answers and has, or can get, the image."""
+    try:
+        found = subprocess.run(
+            ["docker", "image", "inspect", IMAGE], capture_output=True, timeout=20
+        )
+        if found.returncode == 0:
+            return True
+        if subprocess.run(["docker", "info"], capture_output=True, timeout=20).returncode != 0:
+            return False
+        pulled = subprocess.run(["docker", "pull", "-q", IMAGE], capture_output=True, timeout=120)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return pulled.returncode == 0
+
+
+@contextmanager
+def _container() -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # testcontainers warns about itself
+        from testcontainers.postgres import PostgresContainer
+
+        with PostgresContainer(IMAGE, driver=None) as container:
+            yield container.get_connection_url()
+
+
+@contextmanager
+def _embedded() -> Iterator[str]:
+    from pinqueue import embedded
+
+    with (
+        tempfile.TemporaryDirectory(prefix="pinqueue-tests-", ignore_cleanup_errors=True) as folder,
+        embedded.running(Path(folder) / "data", settings={"fsync": "off"}) as url,
+    ):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> Iterator[str]:
+    """The name of a migrated database that tests' databases are cloned from."""
+    name = f"pinqueue_template_{uuid4().hex[:12]}"
+    with _made(server_url, name) as url:
+        schema.migrate(url)
+        yield name
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """A database without any schema."""
+    with _made(server_url, f"pinqueue_test_{uuid4().hex[:12]}") as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(server_url: str, template: str) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    with _made(server_url, f"pinqueue_test_{uuid4().hex[:12]}", template) as url:
+        yield url
+
+
+@contextmanager
+def _made(server_url: str, name: str, template: str | None = None) -> Iterator[str]:
+    made, gone = "CREATE DATABASE {}", "DROP DATABASE IF EXISTS {} WITH (FORCE)"
+    if template:
+        made += " TEMPLATE {}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        names = [sql.Identifier(part) for part in (name, template) if part]
+        connection.execute(sql.SQL(made).format(*names))  # type: ignore[arg-type]  # our own text
+    try:
+        url = make_url(server_url).set(database=name)
+        yield url.render_as_string(hide_password=False)
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(sql.SQL(gone).format(sql.Identifier(name)))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def settings(database_url: str, tuya: str) -> Settings:
+    return read_settings(**settings_values(database_url, tuya), _env_file=None)
+
+
+@pytest.fixture
+def environment(database_url: str, tuya: str, tmp_path: Path) -> dict[str, str]:
+    """The same settings for a child process, and nothing else of ours."""
+    values = settings_values(database_url, tuya)
+    ours = {f"PINQUEUE_{name.upper()}": value for name, value in values.items()}
+    return {**os.environ, **ours, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+
+
+def settings_values(database_url: str, tuya: str) -> dict[str, str]:
+    return {
+        **SECRETS,
+        "database_url": database_url,
+        "tuya_region": "eu",
+        "tuya_access_id": ACCESS_ID,
+        "tuya_access_secret": ACCESS_SECRET,
+        "tuya_url": tuya,
+    }
+
+
+@pytest.fixture
+def tuya() -> Iterator[str]:
+    """The URL of a simulated Tuya cloud of this test's own."""
+    with simulator_running() as url:
+        yield url
+
+
+@pytest.fixture
+def doors(tuya: str) -> Iterator[Control]:
+    """The simulated doors, as somebody standing before them."""
+    with Control(tuya) as control:
+        yield control
+
+
+@pytest.fixture
+def seal(settings: Settings) -> Sealer:
+    return sealer(settings)
+
+
+@pytest.fixture
+def planner(settings: Settings) -> Planner:
+    return Planner(sealer(settings), settings.lead)
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, pool_size=10, name="pinqueue-tests")
+    yield database
+    await database.close()
+
+
+@pytest.fixture(autouse=True)
+def no_advisory_lock_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test, its database holds no advisory lock: none leaks, whatever the test did."""
+    url = request.getfixturevalue("database_url") if "database_url" in request.fixturenames else None
+    yield
+    if url is None:
+        return
+    with psycopg.connect(url) as connection:
+        left = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ).fetchone()
+    assert left == (0,), f"advisory locks left behind: {left}"
+
+
+PYTHON = sys.executable
