@@ -123,6 +123,8 @@ def read_fault(wanted: Mapping[str, object]) -> Fault:
     match = wanted.get("match") or {}
     if not isinstance(match, dict) or set(match) - {"method", "path", "device"}:
         raise ValueError("match holds any of: method, path, device")
+    if not all(isinstance(value, str) for value in match.values()):
+        raise ValueError("match holds texts")
     fault = Fault(str(kind), match.get("method"), match.get("path"), match.get("device"))
     fault.times = None if "probability" in wanted else 1
     for name, value in wanted.items():

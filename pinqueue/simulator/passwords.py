@@ -67,9 +67,9 @@ class Passwords:
     def delete(self, door: Door, password_id: str, body: Body, now: float) -> bool:
         record = _find(door, password_id)
         if record.gone or record.being_deleted:
-            if self._settings.delete_twice is True:
-                return True
-            raise Refusal(2324)
+            if self._settings.delete_twice == 2324:
+                raise Refusal(2324)
+            return True
         record_only = door.protocol == "bluetooth" and body.get("bluetooth_symbolic") is False
         if not record_only:
             door.refuse_if_busy()
@@ -104,7 +104,7 @@ class Passwords:
 
 def _find(door: Door, password_id: str) -> Record:
     """2321 on Wi-Fi, 2310 on Zigbee; for Bluetooth the neutral 2323 is our guess."""
-    record = door.records.get(int(password_id)) if password_id.isascii() else None
+    record = door.records.get(int(password_id))
     if record is None:
         raise Refusal(door.not_found_code)
     return record

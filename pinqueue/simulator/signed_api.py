@@ -159,6 +159,8 @@ async def _disconnect(receive: Receive) -> None:
 async def _drop(scope: Scope, receive: Receive) -> None:
     """Reset the connection (RST, not an orderly end), as a dying gateway does."""
     transport: asyncio.Transport = scope["state"]["transport"]
+    if transport.is_closing():
+        return  # the caller hung up first
     if (sock := transport.get_extra_info("socket")) is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

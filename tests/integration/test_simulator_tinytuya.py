@@ -120,6 +120,23 @@ def test_a_delete_with_a_body_and_no_content_type_is_accepted(cloud: Any, contro
     assert control.pins("sim-bluetooth-1") == []
 
 
+@pytest.mark.parametrize("delivery_status", [4, 5, 6])
+def test_a_zigbee_lock_can_be_told_why_to_refuse_the_next_create(
+    cloud: Any, control: Control, delivery_status: int
+) -> None:
+    door = f"refusing-{delivery_status}"
+    control.add_door(door, "zigbee")
+    control.state(door, delivery_status=delivery_status)
+    create(cloud, door, "refused", "480917")
+    control.advance(2)
+    item = cloud.cloudrequest(LOCK.format(door) + "temp-passwords")["result"][0]
+    assert (item["phase"], item["delivery_status"]) == (5, delivery_status)
+    assert control.pins(door) == []
+    create(cloud, door, "taken", "930571")
+    control.advance(2)
+    assert control.open(door, "930571")
+
+
 def test_a_query_given_as_a_dict_is_accepted_and_one_out_of_order_is_1004(cloud: Any) -> None:
     path = LOCK.format("sim-wifi-1") + "temp-passwords"
     assert cloud.cloudrequest(path, query={"valid": "true", "page": 1})["success"] is True
@@ -146,8 +163,9 @@ def test_a_revoked_token_is_renewed_by_tinytuya_only_when_the_text_says_invalid(
 def test_the_log_shows_the_calls_and_none_of_their_secrets(cloud: Any, control: Control) -> None:
     control.clear_log()
     create(cloud, "sim-zigbee-2", "log-way", "480917")
-    refresh = cloud.cloudrequest("/v1.0/token", query={"grant_type": 1})["result"]["refresh_token"]
-    cloud.cloudrequest(f"/v1.0/token/{refresh}")
+    access, cloud.token = cloud.token, None
+    refresh = cloud._tuyaplatform("token?grant_type=1")["result"]["refresh_token"]
+    assert cloud._tuyaplatform(f"token/{refresh}")["result"]["access_token"] != access
     log = control.log()
     assert [(entry["method"], entry["code"]) for entry in log] == [
         ("POST", None),
@@ -157,5 +175,5 @@ def test_the_log_shows_the_calls_and_none_of_their_secrets(cloud: Any, control: 
     ]
     assert log[1]["name"] == "log-way"
     assert log[1]["password_id"] > 2**31
-    for secret in (ACCESS_SECRET, "480917", cloud.token, refresh):
+    for secret in (ACCESS_SECRET, "480917", access, refresh):
         assert secret not in str(log)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -28,7 +29,8 @@ class Client:
     """Signed calls, with the answer as it came."""
 
     def __init__(self, base_url: str) -> None:
-        self._http = httpx2.Client(base_url=base_url, timeout=5, trust_env=False)
+        no_certificates = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._http = httpx2.Client(base_url=base_url, trust_env=False, verify=no_certificates)
         self._token = ""
         self._token = self.call("GET", "/v1.0/token?grant_type=1").json()["result"]["access_token"]
 
@@ -193,6 +195,7 @@ def test_a_door_can_be_added(control: Control) -> None:
         ("POST", "/devices/sim-wifi-1/open", {}, 400),
         ("POST", "/devices/sim-wifi-1/state", {"online": "yes"}, 400),
         ("POST", "/devices/sim-wifi-1/state", {"delivery_status": 4}, 400),
+        ("POST", "/devices/sim-zigbee-1/state", {"delivery_status": 2}, 400),
         ("GET", "/devices/none/pins", None, 404),
         ("POST", "/faults", {"fault": "flood"}, 400),
         ("POST", "/settings", {"flood": 1}, 400),
@@ -209,16 +212,6 @@ def test_a_control_call_that_cannot_be_read_is_explained(
     response = httpx2.request(method, url, json=body, trust_env=False)
     assert response.status_code == status
     assert response.json()["error"]
-
-
-@pytest.mark.parametrize("delivery_status", [4, 5, 6])
-def test_a_zigbee_lock_can_be_told_why_to_refuse(
-    control: Control, client: Client, delivery_status: int
-) -> None:
-    control.state("sim-zigbee-1", delivery_status=delivery_status)
-    with contextlib.suppress(RuntimeError):
-        control.state("sim-zigbee-1", delivery_status=2)
-    assert control.pins("sim-zigbee-1") == []
 
 
 def test_an_app_can_be_built_without_a_server() -> None:

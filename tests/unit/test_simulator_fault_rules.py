@@ -50,6 +50,7 @@ def test_a_fault_leaves_other_calls_alone(match: dict[str, str]) -> None:
         {"fault": "hang", "seconds": "long"},
         {"fault": "hang", "times": True},
         {"fault": "hang", "match": {"verb": "GET"}},
+        {"fault": "hang", "match": {"path": 7}},
         {"fault": "hang", "struck": 3},
     ],
 )
