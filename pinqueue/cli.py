@@ -376,6 +376,7 @@ def _with_session(use: Callable[[Session], Awaitable[T]]) -> T:
     """What one call returns, made in one transaction that commits if it does."""
     settings = read_settings()
     settings.require("database_url")
+    schema.check(settings.database_url)
 
     async def run() -> T:
         db = Database(settings.database_url, pool_size=1, name="pinqueue-cli")

@@ -91,15 +91,16 @@ async def generate(bench: Workbench, operation_id: int, job_id: int | None) -> N
         if remote is None:
             await _create(bench, ring)
             remote = await _look(bench, ring)
-        elif remote.delivery is Delivery.FAILED:
-            await _clear_rejected(bench, ring, remote)
+        elif remote.delivery in (Delivery.FAILED, Delivery.REJECTED):
+            await _start_over(bench, ring, remote)
         elif remote.window != wanted_window(ring.code, remote.window, ring.now()):
             await _change(bench, ring, remote)
             remote = await _look(bench, ring)
         elif ring.code.state == CodeState.GENERATING:
             await _record_accepted(bench, ring, remote.remote_id)
         if remote is None or remote.delivery is not Delivery.ON_DOOR:
-            raise _waits(ring, "the lock has not confirmed the PIN yet")
+            why = remote.reason if remote else ""
+            raise _waits(ring, why or "the lock has not confirmed the PIN yet")
         await _record_active(bench, ring, remote.window)
 
 
@@ -256,15 +257,13 @@ def _retry_at(
     if isinstance(error, LockBusy):
         return now + max(BUSY_WAIT, timedelta(seconds=error.retry_after or 0))
     if isinstance(error, PinRejected):
-        return now
+        return now if operation.failures < bench.retries else None
     return next_retry(operation.failures + 1, bench.retries, bench.retry_backoff, now)
 
 
 def _counts(error: TryLater | LockError) -> bool:
     """Whether this is a failure of the kind that PINQUEUE_RETRIES bounds."""
-    return not isinstance(
-        error, TryLater | LockUnreachable | LockFull | LockBusy | PinRejected | LockRefused
-    )
+    return not isinstance(error, TryLater | LockUnreachable | LockFull | LockBusy | LockRefused)
 
 
 # At the door
@@ -323,10 +322,17 @@ async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
     await _record_accepted(bench, ring, remote.remote_id)
 
 
-async def _clear_rejected(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
-    """The lock did not take it: remove the record from the cloud and try other digits."""
+async def _start_over(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
+    """The lock did not take it: remove it and ask again, with other digits if these are the reason.
+
+    Under another name in any case, since vendors may keep the name of what is gone.
+    """
     await _ask(bench.gateway.delete_pin(ring.door, remote.remote_id))
-    raise PinRejected(f"the lock did not take the PIN: {remote.reason or 'no reason given'}")
+    why = f"the lock did not take the PIN: {remote.reason or 'no reason given'}"
+    if remote.delivery is Delivery.REJECTED:
+        raise PinRejected(why)
+    await _record_renamed(bench, ring)
+    raise LockUnreachable(why)
 
 
 async def _ask(call: Awaitable[T]) -> T:
@@ -385,6 +391,13 @@ async def _record_no_effect(bench: Workbench, ring: Ring) -> None:
     async with bench.db.transaction() as session:
         _, code = await store.hold_claim(session, ring.claim)
         code.create_in_doubt_since = None
+
+
+async def _record_renamed(bench: Workbench, ring: Ring) -> None:
+    """After a delete of what the lock did not take: the next create is a new one."""
+    async with bench.db.transaction() as session:
+        _, code = await store.hold_claim(session, ring.claim)
+        code.remote_name, code.remote_id = codes.new_remote_name(), None
 
 
 async def _record_accepted(bench: Workbench, ring: Ring, remote_id: int) -> None:

@@ -98,9 +98,9 @@ async def plan(
         await codes.schedule(
             session, planner.sealer, actor, stay.id, new, window, lead=lead, now=now
         )
-    for other in await store.overlapping_stays(session, stay):
+    if others := await store.overlapping_stays(session, stay, limit=10):
         await store.record(
-            session, actor, "reservation:overlaps", reservation_id=stay.id, other=other
+            session, actor, "reservation:overlaps", reservation_id=stay.id, others=list(others)
         )
 
 

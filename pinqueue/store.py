@@ -172,7 +172,9 @@ async def insert_reservation(session: Session, **values: Any) -> bool:
     return inserted is not None
 
 
-async def overlapping_stays(session: Session, stay: Reservation) -> Sequence[str]:
+async def overlapping_stays(
+    session: Session, stay: Reservation, *, limit: int
+) -> Sequence[str]:
     """Other confirmed stays of the same listing that share some time with this one."""
     return (
         await session.scalars(
@@ -183,6 +185,8 @@ async def overlapping_stays(session: Session, stay: Reservation) -> Sequence[str
                 Reservation.check_in_at < stay.check_out_at,
                 Reservation.check_out_at > stay.check_in_at,
             )
+            .order_by(Reservation.check_in_at)
+            .limit(limit)
         )
     ).all()
 

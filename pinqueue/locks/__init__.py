@@ -28,7 +28,10 @@ class Delivery(enum.Enum):
     REMOVED = "removed"
     """The lock no longer has it; the cloud keeps a record of the past."""
     FAILED = "failed"
-    """The lock did not take it, and the cloud has given up."""
+    """The lock did not take it, and the cloud has given up; asked again, it may. What the lock had
+    before it may still open."""
+    REJECTED = "rejected"
+    """The lock does not take these digits: it may take others."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class RemotePin:
     window: Window
     delivery: Delivery
     reason: str = ""
-    """Why the lock did not take it, where `delivery` is FAILED and the vendor says so."""
+    """Why it has come no further, where the vendor says so."""
 
 
 class LockGateway(Protocol):

@@ -149,7 +149,8 @@ class TuyaCloud:
                 "every connection to Tuya is in use: raise the gateway's concurrency"
             )
         except _NOT_SENT as error:
-            failure = LockUnreachable(f"{self._base.host} cannot be reached: {error}")
+            why = str(error) or "no connection in time"
+            failure = LockUnreachable(f"{self._base.host} cannot be reached: {why}")
         except TimeoutError:
             failure = self._unanswered(f"gave no answer within {self._timeout:g} s", writes=writes)
         except (httpx2.HTTPError, OSError) as error:

@@ -39,14 +39,15 @@ _BLUETOOTH: Final[dict[int, _State]] = {
 _ZIGBEE: Final[dict[int, _State]] = {
     1: (Delivery.ACCEPTED, ""),
     2: (Delivery.ON_DOOR, ""),
-    # A frozen PIN does not open: to the guest before the door it has failed.
-    3: (Delivery.FAILED, "frozen: unfreeze it in the Tuya app"),
+    # Somebody froze it on purpose, and it does not open. Nothing that we send should undo that: the
+    # caller keeps looking, and its deadline brings a person.
+    3: (Delivery.ACCEPTED, "frozen: unfreeze it in the Tuya app"),
     4: (Delivery.REMOVED, ""),
     5: (Delivery.FAILED, "the lock did not take the PIN"),
 }
 _PHASES: Final = {"wifi": _WIFI, "bluetooth": _BLUETOOTH, "zigbee": _ZIGBEE}
 """The documented phases. 3 is frozen on Zigbee and being removed elsewhere."""
-_DONE = 2
+_DONE, _SAME_PIN = 2, 4
 _ZIGBEE_TROUBLE: Final[Mapping[int, str]] = {
     3: "the lock did not answer its gateway",
     4: "the lock already holds the same PIN",
@@ -77,6 +78,8 @@ def _as_the_gateway_says(state: _State, status: int) -> _State:
     match state[0]:
         case Delivery.REMOVED if status not in _NEVER_ON_DOOR:
             return Delivery.REMOVING, trouble
+        case Delivery.ACCEPTED | Delivery.ON_DOOR | Delivery.FAILED if status == _SAME_PIN:
+            return Delivery.REJECTED, trouble
         case Delivery.ACCEPTED | Delivery.ON_DOOR if trouble:
             return Delivery.FAILED, trouble
         case Delivery.ON_DOOR:

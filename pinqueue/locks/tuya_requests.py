@@ -44,15 +44,18 @@ class _Written(Exception):
 
 
 class _Taken:
-    """Stands where tinytuya's code expects the module `requests`, and takes what it would send."""
+    """Stands where tinytuya's code expects the module `requests`, and takes what it would send.
+
+    What a later tinytuya may say about timeouts and the like is ignored: those are the sender's.
+    """
 
     @staticmethod
-    def get(url: str, headers: dict[str, str]) -> NoReturn:
+    def get(url: str, headers: dict[str, str], **_: object) -> NoReturn:
         _Taken.request("GET", url, headers, {})
 
     @staticmethod
     def request(
-        method: str, url: str, headers: dict[str, str], data: str | dict[str, Any]
+        method: str, url: str, headers: dict[str, str], data: str | dict[str, Any], **_: object
     ) -> NoReturn:
         # tinytuya adds the access secret in clear to token calls. It takes no part in the
         # signature, Tuya's documentation does not ask for it, and it opens every door: it stays.

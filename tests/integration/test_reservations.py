@@ -177,6 +177,6 @@ async def test_overlapping_stays_both_get_a_code_and_an_alarm(
     await factories.receive(db, planner, factories.booking("res-2"))
     assert len(await factories.codes(db, "res-2")) == 1
     alarm = await factories.value(
-        db, "SELECT detail->>'other' FROM audit_timeline WHERE event = 'reservation:overlaps'"
+        db, "SELECT detail->'others' FROM audit_timeline WHERE event = 'reservation:overlaps'"
     )
-    assert alarm == "res-1"
+    assert alarm == ["res-1"]
