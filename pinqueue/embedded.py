@@ -351,7 +351,7 @@ def _make_passable(path: Path, uid: int) -> None:
 
 def _lock(path: Path) -> int | None:
     """An open file with the kernel's lock on `path`; None while another process holds it."""
-    opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -364,8 +364,8 @@ def _disown_stale_files(pgdata: Path, socket_dir: Path) -> None:
     """Undo what a crash left behind, knowing from `server.lock` that no server of ours runs here.
 
     PostgreSQL refuses to start while the process id in these files lives, even if that is another
-    program by now. postmaster.pid gets an impossible one and stays, because the shared memory it
-    names still keeps us from joining a server that somebody started here by hand.
+    program by now, and when the crash left a file empty. postmaster.pid gets an impossible id and
+    stays: the shared memory it names still keeps us off a server that a person started by hand.
     """
     for name in (_SOCKET, f"{_SOCKET}.lock"):
         (socket_dir / name).unlink(missing_ok=True)
@@ -379,8 +379,6 @@ def _disown_stale_files(pgdata: Path, socket_dir: Path) -> None:
         file.seek(0)
         file.write(f"{2**31 - 1}\n{rest}")
         file.truncate()
-    if not rest:  # cut short by the crash: PostgreSQL would wait for a person
-        path.unlink()
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

@@ -56,6 +56,16 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
+def used() -> Iterator[Path]:
+    """A data folder that was used before. Each test leaves it stopped, or to be recovered."""
+    place = Path(tempfile.mkdtemp(prefix="pinqueue-test-", dir="/tmp"))
+    with embedded.running(place / "data", settings=FAST):
+        pass
+    yield place / "data"
+    shutil.rmtree(place)
+
+
+@pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The URL of a running server that the tests only look at."""
     place = Path(tempfile.mkdtemp(prefix="pinqueue-test-", dir="/tmp"))
@@ -79,6 +89,7 @@ def sqlalchemys_value(url: str, query: str) -> object:
 
 def remember(url: str, word: str) -> None:
     with psycopg.connect(url) as connection:
+        connection.execute("DROP TABLE IF EXISTS words")
         connection.execute("CREATE TABLE words (word text)")
         connection.execute("INSERT INTO words VALUES (%s)", [word])
 
@@ -165,22 +176,22 @@ def test_data_is_there_after_a_stop(folder: Path) -> None:
     assert recalled(folder) == "kept"
 
 
-def test_a_stop_cuts_open_connections(folder: Path) -> None:
-    with embedded.running(folder, settings=FAST) as url:
+def test_a_stop_cuts_open_connections(used: Path) -> None:
+    with embedded.running(used, settings=FAST) as url:
         connection = psycopg.connect(url)
     with connection, pytest.raises(psycopg.OperationalError):
         connection.execute("SELECT 1")
 
 
-def test_stopping_twice_is_harmless(folder: Path) -> None:
-    server = EmbeddedPostgres(folder, settings=FAST)
+def test_stopping_twice_is_harmless(used: Path) -> None:
+    server = EmbeddedPostgres(used, settings=FAST)
     server.start()
     server.stop()
     server.stop()
 
 
-def test_what_is_committed_is_on_the_disk_by_default(folder: Path) -> None:
-    with embedded.running(folder) as url:
+def test_what_is_committed_is_on_the_disk_by_default(used: Path) -> None:
+    with embedded.running(used) as url:
         assert value(url, "SHOW fsync") == "on"
 
 
@@ -193,89 +204,89 @@ def test_the_server_listens_on_no_network(url: str) -> None:
 
 
 def test_libpq_variables_of_the_shell_change_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    used: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, wrong in {"PGPORT": "1", "PGHOST": "nowhere", "PGDATA": "/", "PGUSER": "x"}.items():
         monkeypatch.setenv(name, wrong)
-    with embedded.running(folder, settings=FAST) as url:
+    with embedded.running(used, settings=FAST) as url:
         assert value(url, "SELECT 1") == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-def test_the_server_is_not_told_our_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_is_not_told_our_secrets(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PINQUEUE_PIN_PEPPER", "pepper-of-this-test")
-    with embedded.running(folder, settings=FAST):
-        environment = Path(f"/proc/{server_pid(folder)}/environ").read_bytes()
+    with embedded.running(used, settings=FAST):
+        environment = Path(f"/proc/{server_pid(used)}/environ").read_bytes()
     assert b"pepper-of-this-test" not in environment
 
 
 # One owner
 
 
-def test_a_second_owner_is_refused_and_told_the_first_ones_pid(folder: Path) -> None:
-    with owner(folder) as first:
+def test_a_second_owner_is_refused_and_told_the_first_ones_pid(used: Path) -> None:
+    with owner(used) as first:
         url_of(first)
         with pytest.raises(ConfigInvalid, match=rf"in use by process {first.pid}: stop that"):
-            EmbeddedPostgres(folder).start()
+            EmbeddedPostgres(used).start()
 
 
-def test_a_second_owner_in_the_same_process_is_refused(folder: Path) -> None:
+def test_a_second_owner_in_the_same_process_is_refused(used: Path) -> None:
     with (
-        embedded.running(folder, settings=FAST),
+        embedded.running(used, settings=FAST),
         pytest.raises(ConfigInvalid, match=f"in use by process {os.getpid()}"),
     ):
-        EmbeddedPostgres(folder).start()
+        EmbeddedPostgres(used).start()
 
 
-def test_a_refused_owner_leaves_the_first_one_running(folder: Path) -> None:
-    with embedded.running(folder, settings=FAST) as url:
+def test_a_refused_owner_leaves_the_first_one_running(used: Path) -> None:
+    with embedded.running(used, settings=FAST) as url:
         with pytest.raises(ConfigInvalid):
-            EmbeddedPostgres(folder).start()
+            EmbeddedPostgres(used).start()
         assert value(url, "SELECT 1") == 1
 
 
 # Killed and interrupted
 
 
-def test_data_survives_kill_9_of_the_owner(folder: Path) -> None:
-    with owner(folder) as killed:
+def test_data_survives_kill_9_of_the_owner(used: Path) -> None:
+    with owner(used) as killed:
         remember(url_of(killed), "survived")
         killed.kill()
         killed.wait()
-    assert recalled(folder) == "survived"
+    assert recalled(used) == "survived"
 
 
-def test_the_server_of_a_killed_owner_is_stopped_in_order_first(folder: Path) -> None:
-    with owner(folder) as killed:
+def test_the_server_of_a_killed_owner_is_stopped_in_order_first(used: Path) -> None:
+    with owner(used) as killed:
         url_of(killed)
         killed.kill()
         killed.wait()
-    with embedded.running(folder, settings=FAST):
-        log = (folder / "log" / "postgresql.log").read_text()
+    with embedded.running(used, settings=FAST):
+        log = (used / "log" / "postgresql.log").read_text()
     assert "database system was shut down" in log
 
 
-def test_data_survives_kill_9_of_owner_and_server(folder: Path) -> None:
-    with owner(folder) as killed:
+def test_data_survives_kill_9_of_owner_and_server(used: Path) -> None:
+    with owner(used) as killed:
         remember(url_of(killed), "survived")
         killed.kill()
-        os.kill(server_pid(folder), signal.SIGKILL)
+        os.kill(server_pid(used), signal.SIGKILL)
         killed.wait()
-    assert recalled(folder) == "survived"
+    assert recalled(used) == "survived"
 
 
-def test_ctrl_c_stops_the_server_in_order(folder: Path) -> None:
-    with owner(folder) as interrupted:
+def test_ctrl_c_stops_the_server_in_order(used: Path) -> None:
+    with owner(used) as interrupted:
         url_of(interrupted)
         os.killpg(interrupted.pid, signal.SIGINT)
         interrupted.wait()
-    assert not (folder / "postgres" / "postmaster.pid").exists()
+    assert not (used / "postgres" / "postmaster.pid").exists()
 
 
-def test_ctrl_c_does_not_reach_the_server_itself(folder: Path) -> None:
-    with owner(folder) as process:
+def test_ctrl_c_does_not_reach_the_server_itself(used: Path) -> None:
+    with owner(used) as process:
         url_of(process)
-        assert os.getpgid(server_pid(folder)) != os.getpgid(process.pid)
+        assert os.getpgid(server_pid(used)) != os.getpgid(process.pid)
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
@@ -295,59 +306,75 @@ def test_half_a_data_folder_is_made_anew(folder: Path) -> None:
         assert value(url, "SELECT 1") == 1
 
 
-def test_a_stale_pid_that_is_another_program_by_now_does_not_stop_the_start(folder: Path) -> None:
-    pid_file = folder / "postgres" / "postmaster.pid"
-    with embedded.running(folder, settings=FAST):
-        lines = pid_file.read_text().splitlines()
-        account = pid_file.stat().st_uid
+def test_a_stale_pid_that_is_another_program_by_now_does_not_stop_the_start(used: Path) -> None:
+    files = [used / "postgres" / name for name in ("postmaster.pid", ".s.PGSQL.5432.lock")]
+    with embedded.running(used, settings=FAST):
+        contents = [file.read_text().partition("\n")[2] for file in files]
+        account = files[0].stat().st_uid
     with subprocess.Popen(["sleep", "60"], user=account) as bystander:
-        pid_file.write_text("\n".join([str(bystander.pid), *lines[1:]]) + "\n")
-        with embedded.running(folder, settings=FAST) as url:
+        for file, content in zip(files, contents, strict=True):
+            file.write_text(f"{bystander.pid}\n{content}")
+            shutil.chown(file, account)
+        with embedded.running(used, settings=FAST) as url:
             assert value(url, "SELECT 1") == 1
         assert bystander.poll() is None, "a stop hit the bystander"
         bystander.kill()
 
 
-def test_an_empty_pid_file_does_not_stop_the_start(folder: Path) -> None:
-    with embedded.running(folder, settings=FAST):
+def test_a_server_that_runs_without_our_locks_keeps_us_off_its_data(used: Path) -> None:
+    with embedded.running(used, settings=FAST):
+        (used / "owner.lock").unlink()
+        (used / "server.lock").unlink()
+        with pytest.raises(DatabaseUnavailable, match=r"shared memory block .* is still in use"):
+            EmbeddedPostgres(used, settings=FAST).start()
+
+
+def test_an_empty_pid_file_does_not_stop_the_start(used: Path) -> None:
+    with embedded.running(used, settings=FAST):
         pass
-    (folder / "postgres" / "postmaster.pid").touch()
-    with embedded.running(folder, settings=FAST) as url:
+    (used / "postgres" / "postmaster.pid").touch()
+    with embedded.running(used, settings=FAST) as url:
         assert value(url, "SELECT 1") == 1
 
 
 # Folders
 
 
+@contextmanager
+def renamed(data_dir: Path, name: str) -> Iterator[Path]:
+    """The same data in a folder of another name for a while."""
+    other = data_dir.rename(data_dir.with_name(name))
+    yield other
+    other.rename(data_dir)
+
+
 @pytest.mark.parametrize("name", ["x" * 120, "a b", "a,b", "a:b", "a%20b+c", "a'b\"$(c)", "é"])
-def test_any_name_of_a_folder_will_do(folder: Path, name: str) -> None:
-    with embedded.running(folder / name, settings=FAST) as url:
+def test_any_name_of_a_folder_will_do(used: Path, name: str) -> None:
+    with renamed(used, name) as data_dir, embedded.running(data_dir, settings=FAST) as url:
         assert sqlalchemys_value(url, "SELECT 1") == value(url, "SELECT 1")
 
 
-def test_a_long_path_leaves_nothing_in_the_temporary_folder(folder: Path) -> None:
-    with embedded.running(folder / ("x" * 120), settings=FAST) as url:
-        place = Path(str(value(url, "SHOW unix_socket_directories")))
-        assert place.parent == Path("/tmp")
-    assert not place.exists()
+def test_a_long_path_leaves_nothing_in_the_temporary_folder(used: Path) -> None:
+    with renamed(used, "x" * 120) as data_dir:
+        with embedded.running(data_dir, settings=FAST) as url:
+            place = Path(str(value(url, "SHOW unix_socket_directories")))
+            assert place.parent == Path("/tmp")
+        assert not place.exists()
 
 
-def test_a_short_folder_somebody_else_holds_is_refused(folder: Path) -> None:
-    long = folder / ("x" * 120)
-    with embedded.running(long, settings=FAST) as url:
-        place = Path(str(value(url, "SHOW unix_socket_directories")))
-    place.mkdir()
-    place.chmod(0o777)
-    try:
+def test_a_socket_folder_that_somebody_else_made_is_refused(used: Path) -> None:
+    with renamed(used, "x" * 120) as data_dir:
+        with embedded.running(data_dir, settings=FAST) as url:
+            place = Path(str(value(url, "SHOW unix_socket_directories")))
+        place.mkdir()
+        place.chmod(0o777)
         with pytest.raises(ConfigInvalid, match="somebody else's"):
-            EmbeddedPostgres(long).start()
-    finally:
+            EmbeddedPostgres(data_dir).start()
         place.rmdir()
 
 
 def test_data_of_another_version_is_refused_with_the_remedy(folder: Path) -> None:
-    with embedded.running(folder, settings=FAST):
-        pass
+    (folder / "postgres").mkdir()
     (folder / "postgres" / "PG_VERSION").write_text("16\n")
     with pytest.raises(ConfigInvalid, match=r"PostgreSQL 16, and this is PostgreSQL 18: dump it"):
         EmbeddedPostgres(folder).start()
@@ -359,15 +386,15 @@ def test_a_folder_that_cannot_be_made_is_named(folder: Path) -> None:
         EmbeddedPostgres(folder / "file" / "data").start()
 
 
-def test_a_server_that_does_not_start_says_why(folder: Path) -> None:
+def test_a_server_that_does_not_start_says_why(used: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match='invalid value for parameter "shared_buffers"'):
-        EmbeddedPostgres(folder, settings={"shared_buffers": "some"}).start()
+        EmbeddedPostgres(used, settings={"shared_buffers": "some"}).start()
 
 
-def test_a_start_that_failed_gives_the_folder_up(folder: Path) -> None:
+def test_a_start_that_failed_gives_the_folder_up(used: Path) -> None:
     with pytest.raises(DatabaseUnavailable):
-        EmbeddedPostgres(folder, settings={"shared_buffers": "some"}).start()
-    with embedded.running(folder, settings=FAST) as url:
+        EmbeddedPostgres(used, settings={"shared_buffers": "some"}).start()
+    with embedded.running(used, settings=FAST) as url:
         assert value(url, "SELECT 1") == 1
 
 
@@ -404,9 +431,9 @@ def test_a_normal_user_starts_a_server_while_roots_runs(home: Path) -> None:
 
 
 @needs_root
-def test_root_starts_a_server_after_a_normal_user(folder: Path, home: Path) -> None:
+def test_root_starts_a_server_after_a_normal_user(used: Path, home: Path) -> None:
     assert "postgresql://" in as_normal_user(home, "-c", USER).stdout
-    with embedded.running(folder, settings=FAST) as url:
+    with embedded.running(used, settings=FAST) as url:
         assert value(url, "SELECT 1") == 1
 
 
@@ -426,10 +453,8 @@ def test_a_normal_user_cannot_connect_to_roots_server(url: str, home: Path) -> N
 
 
 @needs_root
-def test_a_normal_user_is_told_that_roots_folder_is_not_his(folder: Path, home: Path) -> None:
-    with embedded.running(folder / "data", settings=FAST):
-        pass
-    done = as_normal_user(home, "-c", OWNER, str(folder / "data"))
+def test_a_normal_user_is_told_that_roots_folder_is_not_his(used: Path, home: Path) -> None:
+    done = as_normal_user(home, "-c", OWNER, str(used))
     assert "Permission denied" in done.stderr
     assert "or choose another folder with --data-dir" in done.stderr
 
