@@ -15,7 +15,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pinqueue.errors import ConfigInvalid
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+LONGEST = timedelta(days=3650)
+"""Of any duration, so that no date computed with one leaves the calendar."""
 
 TUYA_REGIONS = ("cn", "us", "az", "us-e", "ue", "eu", "eu-w", "we", "in", "sg")
 """Tuya's data centres as tinytuya names them. Any other word would silently mean China there."""
@@ -29,7 +31,10 @@ def duration(value: object) -> object:
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError("write a duration as 250ms, 90s, 10m, 1h30m or 2d")
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"must be at most {LONGEST.days}d")
+    return timedelta(seconds=seconds)
 
 
 def parse_duration(name: str, text: str) -> timedelta:
@@ -57,15 +62,20 @@ class Settings(BaseSettings):
     )
 
     database_url: str = Field(
-        default="", description="PostgreSQL 14 or newer, `postgresql://user:password@host/database`"
+        default="",
+        description="PostgreSQL 14 or newer, `postgresql://user:password@host/database`",
+        repr=False,  # it holds a password
+        exclude=True,
     )
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
-        description="Fernet keys, separated by commas: the first encrypts, all decrypt",
+        description="Fernet keys, separated by commas: the first encrypts, all decrypt. "
+        "`pinqueue keys generate` makes one",
     )
     pin_pepper: SecretStr = Field(
         default=SecretStr(""),
-        description="At least 32 characters that key PIN hashes and fingerprints; never changes",
+        description="At least 32 characters that key PIN hashes and fingerprints; never changes. "
+        "`pinqueue keys generate` makes one",
     )
     lead: Duration = Field(
         default=timedelta(hours=1), description="How long before check-in a PIN is programmed"
@@ -77,7 +87,9 @@ class Settings(BaseSettings):
         default=3, ge=0, le=20, description="Tries after the first, for failures of unknown kind"
     )
     retry_backoff: Duration = Field(
-        default=timedelta(seconds=2), description="Wait before the first of them; doubles each time"
+        default=timedelta(seconds=2),
+        le=timedelta(hours=1),
+        description="Wait before the first of them; doubles each time",
     )
     retention: Duration = Field(
         default=timedelta(hours=24),
@@ -149,8 +161,10 @@ class Settings(BaseSettings):
         loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
         if url and not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
             raise ValueError("must be https, or http on loopback: it carries the access secret")
-        if parts.query or parts.path.strip("/"):
-            raise ValueError("must be scheme://host:port without a path")
+        if url and (
+            not parts.hostname or parts.path.strip("/") or any(mark in url for mark in "?#@")
+        ):
+            raise ValueError("must be scheme://host:port and nothing more")
         return url.rstrip("/")
 
     @field_validator("tuya_ca")

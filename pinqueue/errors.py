@@ -18,7 +18,8 @@ PinQueueError
     ├── LockFull           the lock holds no more PINs: a person
     └── LockRefused        every retry would fail the same way: a person
 
-A class's docstring is its message where none is given. No message ever holds a PIN or a secret.
+The first line of a class's docstring is its message where none is given. No message ever holds a
+PIN or a secret.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class PinQueueError(Exception):
     """Something went wrong in PinQueue."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
 
 
 class ConfigInvalid(PinQueueError):
@@ -76,8 +77,8 @@ class TryLater(PinQueueError):
 class LockError(PinQueueError):
     """The lock did not do what was asked.
 
-    `code` is the vendor's code, for people and metrics. `in_doubt` says that the call may have taken
-    effect although no answer came: whoever made it must look before making it again.
+    `code` is the vendor's code, for people and metrics. `in_doubt` says that the call may have
+    taken effect although no answer came: whoever made it must look before making it again.
     """
 
     def __init__(self, message: str = "", *, code: str = "", in_doubt: bool = False) -> None:

@@ -7,7 +7,7 @@ scheduled ───────► generating ──────────► 
 cancelled           revoking  ◄─────────────┴─────────────────────┘
                        │ confirmed off the door
                        ▼
-                    revoked                  generating ► failed ► revoking, or generating again
+                    revoked              any before ► failed ► revoking, or generating again
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class CodeState(enum.StrEnum):
     """One PIN on one door for one stay."""
 
     SCHEDULED = "scheduled"
-    """Planned. Nothing of it is on the lock. A generate operation waits; its due time moves it on."""
+    """Planned. Nothing of it is on the lock. A generate operation waits; its due time ends this."""
     GENERATING = "generating"
     """A worker is at it, or will be again: the lock may or may not have it."""
     SENT = "sent"
@@ -28,14 +28,14 @@ class CodeState(enum.StrEnum):
     ACTIVE = "active"
     """Seen on the door: it opens inside its window. Its revoke operation moves it on."""
     REVOKING = "revoking"
-    """To be taken off, and not yet seen to be off. Stays so, overdue, until it is: never given up."""
+    """To be taken off, not yet seen to be off. Stays so, overdue, until it is: never given up."""
     REVOKED = "revoked"
     """Seen to be off the door. Final. Its digits are wiped."""
     CANCELLED = "cancelled"
     """Never put on the door and never will be. Final. Its digits are wiped."""
     FAILED = "failed"
-    """The lock refused, or the tries are spent: a person is needed. Its revoke operation still rings
-    at the end of the stay, since a lost answer may have left it on the door."""
+    """The lock refused, or the tries are spent: a person is needed. Its revoke operation still
+    rings at the end of the stay, since a lost answer may have left it on the door."""
 
 
 class OperationKind(enum.StrEnum):
@@ -66,16 +66,21 @@ class ReservationStatus(enum.StrEnum):
 
 
 CODE_MOVES: Final[dict[CodeState, frozenset[CodeState]]] = {
-    CodeState.SCHEDULED: frozenset({CodeState.GENERATING, CodeState.CANCELLED}),
+    CodeState.SCHEDULED: frozenset({CodeState.GENERATING, CodeState.FAILED, CodeState.CANCELLED}),
     CodeState.GENERATING: frozenset({CodeState.SENT, CodeState.FAILED, CodeState.REVOKING}),
-    CodeState.SENT: frozenset({CodeState.ACTIVE, CodeState.FAILED, CodeState.REVOKING}),
-    CodeState.ACTIVE: frozenset({CodeState.SENT, CodeState.REVOKING}),
+    CodeState.SENT: frozenset(
+        {CodeState.GENERATING, CodeState.ACTIVE, CodeState.FAILED, CodeState.REVOKING}
+    ),
+    CodeState.ACTIVE: frozenset(
+        {CodeState.GENERATING, CodeState.SENT, CodeState.FAILED, CodeState.REVOKING}
+    ),
     CodeState.REVOKING: frozenset({CodeState.REVOKED}),
     CodeState.FAILED: frozenset({CodeState.GENERATING, CodeState.REVOKING}),
     CodeState.REVOKED: frozenset(),
     CodeState.CANCELLED: frozenset(),
 }
-"""From each state, where an access code may go. ACTIVE → SENT: its window was changed on the lock."""
+"""From each state, where a code may go. ACTIVE → SENT: its window was changed on the lock. Back to
+GENERATING: the lock refused it after all, or somebody took it off, so it is created anew."""
 
 CODE_ENDED: Final = frozenset({CodeState.REVOKED, CodeState.CANCELLED})
 """Nothing of it is on a door or ever will be."""

@@ -5,30 +5,45 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
 
+from pinqueue.errors import ConfigInvalid
+
 _SECRET_KEYS = re.compile(
-    r"\bpin\b|password|secret|token|ticket_key|pepper|authorization|signature|cipher", re.IGNORECASE
+    r"(?<![a-z])pins?(?![a-z])|password|secret|token|ticket_key|pepper|authorization|signature|cipher",
+    re.IGNORECASE,
 )
-_QUIET = ("httpx2", "httpcore2", "urllib3", "tinytuya.core.core", "asyncio")
-"""Libraries whose lines below WARNING hold URLs, headers or bodies; tinytuya's hold the secret."""
+_AS_IT_IS = ("event", "exc_info", "_record", "_from_structlog")
+_QUIET = ("httpx2", "httpcore2", "urllib3", "tinytuya", "asyncio")
+"""Libraries whose lines below WARNING hold URLs, headers or bodies; tinytuya's hold the secret.
+SQLAlchemy and psycopg, whose lines hold rows, are quiet by themselves."""
 
 
 def mask(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace the value of every key that names a secret, however deep it lies."""
-    for key, value in line.items():
-        if key != "event" and _SECRET_KEYS.search(key):
-            line[key] = "***"
-        elif isinstance(value, MutableMapping):
-            line[key] = mask(None, "", dict(value))
-    return line
+    return {key: value if key in _AS_IT_IS else _masked(key, value) for key, value in line.items()}
 
 
-def set_up(*, level: str = "INFO", json: bool = True) -> None:
-    """Send this process's log lines to standard error."""
+def _masked(key: object, value: Any) -> Any:
+    if _SECRET_KEYS.search(str(key)):
+        return "***"
+    if isinstance(value, Mapping):
+        return {inner: _masked(inner, found) for inner, found in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked("", found) for found in value]
+    return value
+
+
+def set_up(*, level: str = "INFO") -> None:
+    """Send this process's log lines to standard error, as JSON; raises ConfigInvalid."""
+    root = logging.getLogger()
+    try:
+        root.setLevel(level.upper())
+    except ValueError:
+        raise ConfigInvalid(f"--log-level: there is no level {level}") from None
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -41,9 +56,6 @@ def set_up(*, level: str = "INFO", json: bool = True) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    render: structlog.types.Processor = (
-        structlog.processors.JSONRenderer(default=str) if json else structlog.dev.ConsoleRenderer()
-    )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -51,15 +63,13 @@ def set_up(*, level: str = "INFO", json: bool = True) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                render,
+                structlog.processors.JSONRenderer(default=str),
             ],
         )
     )
-    root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
     for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

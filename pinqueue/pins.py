@@ -7,10 +7,11 @@ chosen PINs need only a small filter; keypads are guessed by pattern, so pattern
 from __future__ import annotations
 
 import secrets
+from itertools import pairwise
 from typing import Final
 
 LENGTHS: Final = {"wifi": 7, "zigbee": 6, "bluetooth": 6}
-"""Digits by lock protocol (Tuya, "Create Temporary Password"): other lengths are refused as 2314."""
+"""Digits by lock protocol (Tuya, "Create Temporary Password"); other lengths: refused as 2314."""
 
 
 class Pin:
@@ -64,7 +65,7 @@ def is_weak(digits: str) -> bool:
 
 
 def _is_run(digits: str) -> bool:
-    steps = {(int(b) - int(a)) % 10 for a, b in zip(digits, digits[1:], strict=False)}
+    steps = {(int(b) - int(a)) % 10 for a, b in pairwise(digits)}
     return len(steps) == 1
 
 

@@ -1,6 +1,6 @@
 """RULE: a stay and its listing give a window and due times; local times become instants.
 
-Standard library only, `now` passed in. All instants are aware UTC in whole seconds, the lock's unit.
+Standard library only, `now` passed in. Instants are aware UTC in whole seconds, the lock's unit.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ def to_instant(field: str, text: str, zone: ZoneInfo, *, gap: str) -> datetime:
     A local time that a clock change skips becomes the first valid one after it. One that happens
     twice is read as `gap` says: `"start"` the earlier (the guest is never late), `"end"` the later.
     """
+    text = text.upper()  # RFC 3339 allows t and z, fromisoformat does not
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise BookingInvalid(field, "must be an ISO 8601 date and time") from None
-    if "T" not in text.upper() and " " not in text:
+    if "T" not in text and " " not in text:
         raise BookingInvalid(field, "must have a time of day, e.g. 2026-12-24T15:00:00-03:00")
     if not EARLIEST_YEAR <= moment.year <= LATEST_YEAR:
         raise BookingInvalid(field, f"must be in the years {EARLIEST_YEAR} to {LATEST_YEAR}")

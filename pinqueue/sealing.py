@@ -1,8 +1,8 @@
-"""Keeps secrets at rest: PINs and signing secrets sealed, PINs hashed and fingerprinted under a pepper.
+"""Keeps secrets at rest: all are sealed; PINs are hashed and fingerprinted under a pepper besides.
 
-A stolen database alone gives no PIN: the keys and the pepper live outside it. The bcrypt hash proves
-a PIN without opening the seal; against someone who also holds the pepper it adds little, because six
-digits are quickly tried.
+A stolen database alone gives no PIN: the keys and the pepper live outside it. The bcrypt hash
+proves a PIN without opening the seal; against someone who also holds the pepper it adds little,
+because six digits are quickly tried.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ BCRYPT_ROUNDS = 10
 
 
 class Sealer:
-    """Seals and opens with the first of several keys; opens with any of them, so keys can rotate."""
+    """Seals with the first of several keys and opens with any of them, so that keys can rotate."""
 
     def __init__(self, secret_keys: Sequence[str], pepper: str) -> None:
         self._fernet = MultiFernet([Fernet(key) for key in secret_keys])
         self._pepper = pepper.encode()
 
     def seal(self, owner: str, text: str) -> bytes:
-        """`owner` names the row, e.g. `access_code:7`, so that a seal moved to another is refused."""
+        """`owner` names the row, e.g. `access_code:7`: a seal moved to another row is refused."""
         return self._fernet.encrypt(f"{owner}\n{text}".encode())
 
     def open(self, owner: str, sealed: bytes) -> str:
@@ -56,11 +56,11 @@ class Sealer:
         return Pin(self.open(f"access_code:{access_code_id}", sealed))
 
     def fingerprint(self, lock_id: str, pin: Pin) -> bytes:
-        """The same PIN on the same lock always gives the same 32 bytes: a unique index can hold it."""
+        """The same PIN on the same lock always gives the same 32 bytes, for a unique index."""
         return self._keyed("pin-fingerprint", lock_id, pin.digits())
 
     async def hash_pin(self, access_code_id: int, pin: Pin) -> str:
-        """bcrypt over the peppered PIN, off the event loop: bcrypt releases the GIL but takes long."""
+        """bcrypt over the peppered PIN, off the event loop: it releases the GIL but takes long."""
         salted = await asyncio.to_thread(
             bcrypt.hashpw, self._peppered(access_code_id, pin), bcrypt.gensalt(BCRYPT_ROUNDS)
         )

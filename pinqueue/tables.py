@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Row = dict[str, Any]
 
@@ -34,27 +35,30 @@ def table(rows: Sequence[Row], title: str = "") -> Table:
     for column in rows[0]:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(_text(value) for value in row.values()))
+        made.add_row(*(Text(_text(value)) for value in row.values()))
     return made
 
 
 def _write_csv(rows: Sequence[Row]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    # All quoted: a bare carriage return in a guest's name would begin a row of its own.
+    writer = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL)
     if rows:
         writer.writerow(rows[0])
     for row in rows:
-        writer.writerow([_harmless(_plain_cell(value)) for value in row.values()])
+        writer.writerow([_cell(value) for value in row.values()])
 
 
-def _harmless(cell: str) -> str:
-    """A guest's name that begins like a formula must not be one when the file is opened (OWASP)."""
-    return "'" + cell if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-
-
-def _plain_cell(value: object) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, default=_plain).strip('"')
+    if isinstance(value, str):
+        return _harmless(value)
+    return json.dumps(value, default=_plain).strip('"')
+
+
+def _harmless(text: str) -> str:
+    """A guest's name that begins like a formula must not be one when the file is opened (OWASP)."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
 
 
 def _plain(value: object) -> object:
@@ -74,4 +78,4 @@ def _text(value: object) -> str:
         return f"{value.total_seconds():.3f} s"
     if isinstance(value, dict | list):
         return json.dumps(value, default=_plain)
-    return str(value).replace("[", r"\[")
+    return str(value)

@@ -1,0 +1,78 @@
+"""The README names every setting, command and view, and none that does not exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from pinqueue import audit
+from pinqueue.cli import cli
+from pinqueue.config import Settings, duration
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+SETTINGS = {f"PINQUEUE_{name.upper()}": field for name, field in Settings.model_fields.items()}
+TESTS_OWN = {"PINQUEUE_TEST_DATABASE_URL"}
+
+
+def _commands(command: Any, path: str = "pinqueue") -> Iterator[str]:
+    """Every command as it is typed, those of groups too."""
+    group = getattr(command, "commands", None)
+    if group is None:
+        yield path
+    else:
+        for name, inner in group.items():
+            yield from _commands(inner, f"{path} {name}")
+
+
+COMMANDS = list(_commands(typer.main.get_command(cli)))
+
+
+def _code() -> Iterator[str]:
+    """The README's code, line by line and span by span."""
+    for block in re.findall(r"^ *```\w*\n(.*?)```", README, re.DOTALL | re.MULTILINE):
+        yield from block.splitlines()
+    yield from re.findall(r"(?<!`)`([^`\n]+)`(?!`)", README)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_setting_has_its_row_with_its_default(setting: str) -> None:
+    row = re.search(rf"^\| `{setting}` \| (?:`(\S+)`)? *\| \S", README, re.MULTILINE)
+    assert row, f"no row for {setting}"
+    default = SETTINGS[setting].default
+    shown = duration(row[1]) if isinstance(default, timedelta) else row[1] or ""
+    assert shown == (default if isinstance(default, timedelta) else str(default or ""))
+
+
+def test_no_unknown_setting_is_named() -> None:
+    assert set(re.findall(r"PINQUEUE_[A-Z_]*[A-Z]", README)) <= set(SETTINGS) | TESTS_OWN
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_shown_as_it_is_typed(command: str) -> None:
+    assert any(re.search(rf"(^|[ /]){command}($| )", code) for code in _code())
+
+
+def test_no_unknown_command_is_shown() -> None:
+    words = {tuple(command.split()[1:]) for command in COMMANDS}
+    first = {command[0] for command in words}
+    for code in _code():
+        for typed in re.finditer(r"(?:^|[ /])pinqueue ([a-z]+)(?: ([a-z]+))?", code):
+            assert typed[1] in first, typed[0]
+            assert (typed[1],) in words or (typed[1], typed[2]) in words or not typed[2], typed[0]
+
+
+@pytest.mark.parametrize("view", audit.VIEWS)
+def test_a_view_is_told_of(view: str) -> None:
+    assert re.search(rf"^\| `{view}` \| \S", README, re.MULTILINE)
+
+
+def test_no_unknown_view_is_named() -> None:
+    assert set(re.findall(r"\baudit_\w+", README)) <= set(audit.VIEWS)
+    typed = {f"audit_{name}" for name in re.findall(r"pinqueue audit ([a-z_]+)", README)}
+    assert typed <= set(audit.VIEWS)

@@ -1,0 +1,112 @@
+"""How rows are shown: to people, to programs and to spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pinqueue.tables import show, table
+
+ROW: dict[str, Any] = {
+    "job_id": 7,
+    "at": datetime(2026, 6, 1, 12, 30, tzinfo=UTC),
+    "late_by": timedelta(seconds=1.5),
+    "detail": {"reason": "asleep", "at": datetime(2026, 6, 1, tzinfo=UTC)},
+    "error": None,
+    "final": True,
+}
+
+
+def _shown(rows: list[dict[str, Any]], **how: Any) -> str:
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", out)
+        show(rows, **how)
+    return out.getvalue()
+
+
+def _table(*rows: dict[str, Any]) -> str:
+    out = io.StringIO()
+    Console(file=out, width=200).print(table(rows))
+    return out.getvalue()
+
+
+def test_json_is_one_array_of_objects_with_times_in_iso_and_durations_in_seconds() -> None:
+    (row,) = json.loads(_shown([ROW], as_json=True))
+    assert row == {
+        "job_id": 7,
+        "at": "2026-06-01T12:30:00+00:00",
+        "late_by": 1.5,
+        "detail": {"reason": "asleep", "at": "2026-06-01T00:00:00+00:00"},
+        "error": None,
+        "final": True,
+    }
+
+
+def test_json_of_no_rows_is_an_empty_array() -> None:
+    assert json.loads(_shown([], as_json=True)) == []
+
+
+def test_csv_has_a_header_and_a_line_for_each_row() -> None:
+    head, *rows = csv.reader(io.StringIO(_shown([ROW, ROW], as_csv=True)))
+    assert head == list(ROW)
+    cells = dict(zip(head, rows[0], strict=True))
+    assert json.loads(cells.pop("detail"))["reason"] == "asleep"
+    assert cells == {
+        "job_id": "7",
+        "at": "2026-06-01T12:30:00+00:00",
+        "late_by": "1.5",
+        "error": "",
+        "final": "true",
+    }
+    assert len(rows) == 2
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_a_text_that_a_spreadsheet_would_run_is_made_harmless(start: str) -> None:
+    assert _cell(f"{start}cmd|' /C calc'!A0") == f"'{start}cmd|' /C calc'!A0"
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"), [(-3, "-3"), (timedelta(seconds=-0.5), "-0.5"), (Decimal("-1.5"), "-1.5")]
+)
+def test_a_negative_number_stays_a_number(value: object, cell: str) -> None:
+    assert _cell(value) == cell
+
+
+@given(st.text())
+def test_any_other_text_comes_through_csv_unchanged(text: str) -> None:
+    assert _cell(text).removeprefix("'" if text[:1] in tuple("=+-@\t\r\n") else "") == text
+
+
+def _cell(value: object) -> str:
+    written = io.StringIO(_shown([{"cell": value}], as_csv=True), newline="")
+    _, (cell,) = csv.reader(written)
+    return cell
+
+
+def test_a_table_names_its_columns_and_shows_each_value_for_a_person() -> None:
+    drawn = _table(ROW)
+    for text in (*ROW, "2026-06-01 12:30:00", "1.500 s", "asleep", "True"):
+        assert text in drawn
+    assert "None" not in drawn
+
+
+@pytest.mark.parametrize("text", ["[red]Ana[/red]", "[5]", "a\\[b]", "[/]", "[link=x]y", "a\\"])
+def test_a_text_is_drawn_as_it_is_even_where_it_looks_like_a_style(text: str) -> None:
+    assert f" {text} " in _table({"guest": text})
+    assert json.dumps({"name": text}) in _table({"detail": {"name": text}})
+
+
+def test_a_person_is_told_when_there_is_nothing() -> None:
+    assert _shown([], title="audit_failed") == "audit_failed: nothing\n"
+    assert _shown([]) == "nothing\n"
