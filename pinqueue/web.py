@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pinqueue import logs, store, webhooks
 from pinqueue.config import STORE, Settings
@@ -23,8 +26,9 @@ from pinqueue.sealing import sealer
 
 log = logs.get(__name__)
 
-LARGEST_BODY = 256 * 1024
 POOL_SIZE = 20
+LARGEST_HEAD, MOST_HEADERS = 16 * 1024, 100
+"""Bytes of a request before its body, and how many headers it may have."""
 
 
 class State(TypedDict):
@@ -51,7 +55,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
-        middleware=[Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY)],
+        middleware=[Middleware(RequestId)],
         exception_handlers={HTTPException: http_error, Exception: last_resort},
         lifespan=lifespan,
     )
@@ -82,6 +86,49 @@ async def http_error(request: Request, error: Exception) -> Response:
 
 async def last_resort(request: Request, error: Exception) -> Response:
     """What nobody expected: the client learns nothing of it, the log everything but its values."""
-    return JSONResponse(
-        {"error": {"code": "internal", "message": "something went wrong here", "details": []}}, 500
-    )
+    request_id = request.state.request_id
+    log.error("request-failed", request_id=request_id, error=type(error).__name__)
+    body = {"error": {"code": "internal", "message": "something went wrong here", "details": []}}
+    return JSONResponse(body, 500, {"X-Request-ID": request_id})
+
+
+class RequestId:
+    """Gives every request an id of ours, which its answer and its log lines carry."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        scope["state"]["request_id"] = request_id = secrets.token_hex(8)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        return await self._app(scope, receive, send_with_id)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's, with a limit to the head of a request: httptools alone keeps one of any length."""
+
+    _in_head, _received = False, 0
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        super().data_received(data)
+        if self._in_head and self._received > LARGEST_HEAD:
+            self.send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._received = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > LARGEST_HEAD or len(self.headers) > MOST_HEADERS:
+            raise ValueError("the head of the request is too large")  # the parser answers 400
+        super().on_headers_complete()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Coroutine
+from contextlib import aclosing
 from datetime import datetime
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -18,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from pinqueue import logs, reservations, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import BookingInvalid, Conflict, DatabaseUnavailable
+from pinqueue.inventory import NAME
 from pinqueue.models import Source
 from pinqueue.reservations import Booking, Planner
 from pinqueue.webhooks import pinqueue
@@ -25,8 +28,12 @@ from pinqueue.webhooks.body import Refusal, parse
 
 log = logs.get(__name__)
 
+T = TypeVar("T")
+
 SENDERS: dict[str, ModuleType] = {"pinqueue": pinqueue}
-"""By source kind. A sender is a module with `verify`, `event_id` and `read`."""
+"""By source kind. A sender is a module with `verify`, `clock_is_off`, `event_id` and `read`."""
+
+LARGEST_BODY = 256 * 1024
 
 BODY_WITHIN, ANSWER_WITHIN = 10.0, 1.5
 """Seconds. The shortest patience found among senders is 2 s (Cloudbeds)."""
@@ -40,43 +47,92 @@ async def receive(request: Request) -> Response:
     db: Database = request.state.db
     planner: Planner = request.state.planner
     source_id = request.path_params["source"]
+    note = log.bind(
+        request_id=request.state.request_id, ip=request.client.host if request.client else None
+    )
     try:
+        if not NAME.fullmatch(source_id):
+            raise _unknown_source()
+        note = note.bind(source=source_id)
         raw = await _body(request)
-        async with asyncio.timeout(ANSWER_WITHIN), db.transaction() as session:
-            outcome = await _take(session, planner, source_id, raw, request)
+        note = note.bind(size=len(raw))
+        outcome = await _in_time(_take(db, planner, source_id, raw, request))
     except Refusal as refusal:
+        note.info("webhook-refused", status=refusal.status, code=refusal.code)
         return await _refused(db, source_id, refusal)
     except (DatabaseUnavailable, TimeoutError) as error:
-        log.warning("webhook-unavailable", source=source_id, reason=str(error))
+        note.warning("webhook-unavailable", reason=str(error))
         return _answer(503, "unavailable", "try again later", headers={"Retry-After": "30"})
-    log.info("webhook-answered", source=source_id, outcome=outcome)
+    note.info("webhook-answered", outcome=outcome)
     return JSONResponse({"status": outcome})
 
 
 async def _body(request: Request) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > LARGEST_BODY:
+        raise _too_large()
     content_type = request.headers.get("content-type", "").split(";")
     parameters = {p.strip().lower().replace('"', "") for p in content_type[1:]}
     if content_type[0].strip().lower() != "application/json" or parameters - {"charset=utf-8", ""}:
         raise Refusal(415, "unsupported_media_type", "send application/json in UTF-8")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(415, "unsupported_encoding", "send the body uncompressed")
+    raw = bytearray()
     try:
-        async with asyncio.timeout(BODY_WITHIN):
-            return await request.body()
+        async with asyncio.timeout(BODY_WITHIN), aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                raw += chunk
+                if len(raw) > LARGEST_BODY:  # one sent in chunks announces no length
+                    raise _too_large()
     except TimeoutError:
         raise Refusal(408, "request_timeout", "the body did not arrive in time") from None
     except ClientDisconnect:
         raise Refusal(400, "incomplete_body", "the body did not arrive whole") from None
+    return bytes(raw)
+
+
+async def _in_time(work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns, or TimeoutError when it takes too long for the sender.
+
+    Nobody waits for the work to end then: a COMMIT that is on its way cannot be called back, and if
+    it gets through, the sender's next try is a duplicate.
+    """
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait({task}, timeout=ANSWER_WITHIN)
+    if not done:
+        task.cancel()
+        _ending.add(task)
+        task.add_done_callback(_ended)
+        raise TimeoutError("no answer in time")
+    return task.result()
+
+
+_ending: set[asyncio.Future[Any]] = set()
+"""Work that was told to end: the event loop alone would not keep it alive until it has."""
+
+
+def _ended(task: asyncio.Future[Any]) -> None:
+    _ending.discard(task)
+    if not task.cancelled() and task.exception() is not None:
+        log.info("webhook-ended-late", error=type(task.exception()).__name__)
 
 
 async def _take(
-    session: Session, planner: Planner, source_id: str, raw: bytes, request: Request
+    db: Database, planner: Planner, source_id: str, raw: bytes, request: Request
 ) -> str:
     """Store an event and what it causes; returns what became of it."""
+    async with db.transaction() as session:
+        return await _store(session, planner, source_id, raw, request)
+
+
+async def _store(
+    session: Session, planner: Planner, source_id: str, raw: bytes, request: Request
+) -> str:
     source, now = await _open_source(session, source_id)
     sender = SENDERS[source.kind]
     if not sender.verify(_secrets(planner, source, now), raw, request.headers):
-        raise Refusal(401, "unauthorized", "")
+        clock = sender.clock_is_off(request.headers, now)
+        raise Refusal(401, "clock" if clock else "unauthorized")
     body = parse(raw)
     event_id = sender.event_id(request.headers)
     kind, booking = sender.read(event_id, body)
@@ -98,13 +154,21 @@ async def apply(
     """Let a stored event have its effect; returns its outcome, which the event's row keeps."""
     if booking is None:
         return "ignored"
+    told = {"reservation_id": booking.reservation_id, "event_id": booking.event_id}
     try:
         outcome = await reservations.receive(session, planner, source_id, booking, now)
     except BookingInvalid as error:
         details = [{"field": f"data.{error.field}", "message": str(error)}]
-        raise Refusal(422, "invalid_booking", str(error), details) from None
+        audit = {**told, "reason": str(error)}
+        raise Refusal(422, "invalid_booking", str(error), details, audit=audit) from None
     except Conflict as error:
-        raise Refusal(409, "conflict", str(error)) from None
+        # What it contradicts may be another sender's: that is for our people only.
+        raise Refusal(
+            409,
+            "conflict",
+            "this contradicts what is stored already",
+            audit={**told, "reason": str(error)},
+        ) from None
     if outcome == "unmapped":
         await store.record(
             session,
@@ -120,19 +184,32 @@ async def apply(
 
 
 async def adopt_unmapped(session: Session, planner: Planner, listing_id: str) -> int:
-    """Apply the events that waited for a listing, now that it is set up; returns how many."""
-    waiting = await store.unmapped_events(session, listing_id)
-    for event in waiting:
-        source, now = await _open_source(session, event.source_id)
-        _, booking = SENDERS[source.kind].read(event.event_id, event.body)
-        await apply(session, planner, source.id, event.id, booking, now)
-    return len(waiting)
+    """Apply the events that waited for a listing, now that it is set up; returns how many.
+
+    One that cannot be is audited and keeps neither the others nor the listing from being taken.
+    """
+    taken = 0
+    now = await store.now(session)
+    for event in await store.unmapped_events(session, listing_id):
+        event_row, source_id, reservation_id = event.id, event.source_id, event.reservation_id
+        sender = SENDERS[(await session.get_one(Source, source_id)).kind]
+        try:
+            async with session.begin_nested():
+                _, booking = sender.read(event.event_id, event.body)
+                await apply(session, planner, source_id, event_row, booking, now)
+            taken += 1
+        except Refusal as refusal:
+            await _audit(session, source_id, refusal)
+            await store.set_event_outcome(
+                session, event_row, "ignored", reservation_id or "", listing_id
+            )
+    return taken
 
 
 async def _open_source(session: Session, source_id: str) -> tuple[Source, datetime]:
     found = await store.source_and_now(session, source_id)
     if found is None:
-        raise Refusal(404, "unknown_source", "there is no webhook source by that name")
+        raise _unknown_source()
     if not found[0].enabled:
         raise Refusal(503, "source_disabled", "this source is switched off for now")
     return found
@@ -147,34 +224,40 @@ def _secrets(planner: Planner, source: Source, now: datetime) -> list[str]:
 
 async def _repeat(session: Session, source_id: str, event_id: str, digest: bytes) -> str:
     if await store.event_body_sha256(session, source_id, event_id) != digest:
-        raise Refusal(
-            409, "event_id_reused", "this event id came before with another body: use a new one"
-        )
+        message = "this event id came before with another body: use a new one"
+        audit = {"event_id": event_id, "reason": "the sender used an event id for two bodies"}
+        raise Refusal(409, "event_id_reused", message, audit=audit)
     return "duplicate"
 
 
-AUDITED = {"invalid_booking", "conflict", "event_id_reused"}
-"""Refusals of authentic events: a person should look at the sender."""
+def _unknown_source() -> Refusal:
+    return Refusal(404, "unknown_source", "there is no webhook source by that name")
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, "body_too_large", f"send at most {LARGEST_BODY // 1024} KiB")
 
 
 async def _refused(db: Database, source_id: str, refusal: Refusal) -> Response:
-    log.info("webhook-refused", source=source_id, status=refusal.status, code=refusal.code)
     if refusal.status == 401:
         return JSONResponse(UNAUTHORIZED, 401)
-    if refusal.code in AUDITED:
+    if refusal.audit is not None:
         try:
-            async with asyncio.timeout(ANSWER_WITHIN), db.transaction() as session:
-                await store.record(
-                    session,
-                    f"source:{source_id}",
-                    "webhook:refused",
-                    code=None,
-                    reason=refusal.message,
-                )
+            await _in_time(_audit_alone(db, source_id, refusal))
         except (DatabaseUnavailable, TimeoutError) as error:
             log.error("webhook-refusal-not-audited", source=source_id, reason=str(error))
-    headers = {"Retry-After": "300"} if refusal.status == 503 else None
+    headers = {408: {"Connection": "close"}, 503: {"Retry-After": "300"}}.get(refusal.status)
     return _answer(refusal.status, refusal.code, refusal.message, refusal.details, headers)
+
+
+async def _audit_alone(db: Database, source_id: str, refusal: Refusal) -> None:
+    async with db.transaction() as session:
+        await _audit(session, source_id, refusal)
+
+
+async def _audit(session: Session, source_id: str, refusal: Refusal) -> None:
+    audit: dict[str, Any] = refusal.audit or {"reason": refusal.message}
+    await store.record(session, f"source:{source_id}", "webhook:refused", **audit)
 
 
 def _answer(

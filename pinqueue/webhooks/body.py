@@ -10,17 +10,27 @@ DEEPEST = 32
 
 
 class Refusal(Exception):
-    """The request gets this answer, and nothing of it is stored."""
+    """The request gets this answer, and nothing of it is stored.
+
+    `audit` is what a person should know of it: an authentic event is lost, or its sender at fault.
+    """
 
     def __init__(
-        self, status: int, code: str, message: str, details: list[dict[str, str]] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str = "",
+        details: list[dict[str, str]] | None = None,
+        *,
+        audit: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.details = status, code, message, details or []
+        self.audit = audit
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """A JSON object; raises Refusal 400 for what is not JSON, 422 for what PostgreSQL cannot hold."""
+    """A JSON object, or Refusal: 400 for what is not JSON, 422 for what PostgreSQL cannot hold."""
     try:
         body = json.loads(
             raw.decode("utf-8"),
