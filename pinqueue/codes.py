@@ -166,17 +166,25 @@ async def _insert_with_free_pin(
     raise Conflict(f"no free PIN found for lock {door.id} in {CHOICES} tries")
 
 
+async def begin_anew(session: Session, code: AccessCode) -> None:
+    """The lock holds nothing of it: the next create is a new one, under a name nobody has used."""
+    if code.state != CodeState.GENERATING:
+        await store.move_code(session, code, CodeState.GENERATING, active_at=None, remote_id=None)
+    code.remote_name, code.remote_id = new_remote_name(), None
+    await session.flush()
+
+
 async def replace_pin(session: Session, sealer: Sealer, actor: str, code: AccessCode) -> None:
     """Other digits, and another name, for a code whose PIN its lock does not take."""
+    await begin_anew(session, code)
     for _ in range(CHOICES):
         pin = pins.choose(pins.LENGTHS[(await session.get_one(Lock, code.lock_id)).protocol])
-        if await store.replace_pin(
+        fingerprint = sealer.fingerprint(code.lock_id, pin)
+        if fingerprint != code.pin_fingerprint and await store.replace_pin(
             session,
             code,
-            remote_name=new_remote_name(),
-            remote_id=None,
             pin_sealed=sealer.seal_pin(code.id, pin),
-            pin_fingerprint=sealer.fingerprint(code.lock_id, pin),
+            pin_fingerprint=fingerprint,
             pin_hash=None,
         ):
             await store.record(session, actor, "code:pin_replaced", code=code)

@@ -7,9 +7,9 @@ keeps working without knowing). The epoch on the operation and the look-up by na
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -18,6 +18,8 @@ from pinqueue.db import KEEPALIVE
 from pinqueue.errors import DatabaseUnavailable
 
 log = logs.get(__name__)
+
+T = TypeVar("T")
 
 NAMESPACE = 0x50510000_00000000  # "PQ": keeps our keys apart from other programs' in the database
 
@@ -46,13 +48,13 @@ class Mutex:
             return
         self._held.add(access_code_id)
         try:
-            if not await self._ask("SELECT pg_try_advisory_lock(%s)", access_code_id):
+            if not await _to_the_end(self._ask("SELECT pg_try_advisory_lock(%s)", access_code_id)):
                 yield False
                 return
             try:
                 yield True
             finally:
-                await self._release(access_code_id)
+                await _to_the_end(self._release(access_code_id))
         finally:
             self._held.discard(access_code_id)
 
@@ -88,3 +90,21 @@ class Mutex:
                 except psycopg.OperationalError as error:
                     raise DatabaseUnavailable("no connection for locks to be had") from error
             return self._connection
+
+
+async def _to_the_end(call: Coroutine[Any, Any, T]) -> T:
+    """What a call gives, also when we are cancelled meanwhile; that strikes at the next await.
+
+    The server knows nothing of a cancellation: a lock that it granted to nobody would stay on the
+    connection and shut every other worker out for as long as this process lives.
+    """
+    running, cancelled = asyncio.ensure_future(call), False
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled and (task := asyncio.current_task()) is not None:
+        task.uncancel()
+        task.cancel()
+    return running.result()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -89,11 +89,13 @@ async def generate(bench: Workbench, operation_id: int, job_id: int | None) -> N
             return
         remote = await _look(bench, ring)
         if remote is None:
-            await _create(bench, ring)
+            ring = await _create(bench, ring)
             remote = await _look(bench, ring)
-        elif remote.delivery in (Delivery.FAILED, Delivery.REJECTED):
+        elif remote.delivery is Delivery.REMOVING:
+            pass  # somebody took it off: it is created anew once it is gone
+        elif _has_to_go(ring, remote):
             await _start_over(bench, ring, remote)
-        elif remote.window != wanted_window(ring.code, remote.window, ring.now()):
+        elif _has_to_change(ring, remote):
             await _change(bench, ring, remote)
             remote = await _look(bench, ring)
         elif ring.code.state == CodeState.GENERATING:
@@ -165,6 +167,7 @@ async def _claim(bench: Workbench, operation: Operation, job_id: int | None) -> 
                 session, operation.id, operation.access_code_id, job_id
             )
             if not await _begin(session, claim):
+                await store.end_try(session, claim, "completed")
                 return None
             await store.record(
                 session,
@@ -201,9 +204,9 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
     try:
         async with bench.db.transaction() as session:
             operation, code = await store.hold_claim(session, ring.claim)
-            if isinstance(error, PinRejected):
-                await codes.replace_pin(session, bench.planner.sealer, ACTOR, code)
             retry_at = _retry_at(bench, ring, operation, error)
+            if isinstance(error, PinRejected) and retry_at is not None:
+                await codes.replace_pin(session, bench.planner.sealer, ACTOR, code)
             outcome = "later" if retry_at else "failed"
             await store.end_try(session, ring.claim, outcome, str(error))
             await store.record(
@@ -293,12 +296,12 @@ async def _keep_one(bench: Workbench, ring: Ring, ours: Sequence[RemotePin]) -> 
     return [keep]
 
 
-async def _create(bench: Workbench, ring: Ring) -> None:
+async def _create(bench: Workbench, ring: Ring) -> Ring:
     """Ask for the PIN, unless an earlier ask may still take effect."""
     _insist_no_create_in_doubt(bench, ring)
     pin = _pin(bench, ring)
     pin_hash = ring.code.pin_hash or await bench.planner.sealer.hash_pin(ring.code.id, pin)
-    await _record_intent(bench, ring, pin_hash)
+    ring = await _record_intent(bench, ring, pin_hash)
     window = wanted_window(ring.code, None, ring.now())
     try:
         remote_id = await _ask(
@@ -309,6 +312,13 @@ async def _create(bench: Workbench, ring: Ring) -> None:
             await _record_no_effect(bench, ring)
         raise
     await _record_accepted(bench, ring, remote_id)
+    return ring
+
+
+def _has_to_change(ring: Ring, remote: RemotePin) -> bool:
+    """Whether the lock has to be told the window: another one, or again the one it did not take."""
+    wanted = wanted_window(ring.code, remote.window, ring.now())
+    return remote.delivery is Delivery.FAILED or remote.window != wanted
 
 
 async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
@@ -322,16 +332,29 @@ async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
     await _record_accepted(bench, ring, remote.remote_id)
 
 
+def _has_to_go(ring: Ring, remote: RemotePin) -> bool:
+    """Whether only another create can help. What was on the door once is not in that case: it may
+    open there still, and a guest may be using it."""
+    never_there = remote.delivery is Delivery.FAILED and ring.code.active_at is None
+    return never_there or remote.delivery is Delivery.REJECTED
+
+
 async def _start_over(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
     """The lock did not take it: remove it and ask again, with other digits if these are the reason.
 
-    Under another name in any case, since vendors may keep the name of what is gone.
+    Not before it is gone: its name is the only thread that leads to it, and the next one gets
+    another, since vendors may keep the name of what is gone.
     """
-    await _ask(bench.gateway.delete_pin(ring.door, remote.remote_id))
     why = f"the lock did not take the PIN: {remote.reason or 'no reason given'}"
-    if remote.delivery is Delivery.REJECTED:
+    await _ask(bench.gateway.delete_pin(ring.door, remote.remote_id))
+    left = await _look(bench, ring)
+    if remote.delivery is Delivery.REJECTED and (
+        left is None or left.delivery is Delivery.REMOVING
+    ):
         raise PinRejected(why)
-    await _record_renamed(bench, ring)
+    if left is not None:
+        raise _waits(ring, why)
+    await _record_gone(bench, ring)
     raise LockUnreachable(why)
 
 
@@ -378,12 +401,15 @@ def _waits(ring: Ring, why: str) -> TryLater:
 # Recording
 
 
-async def _record_intent(bench: Workbench, ring: Ring, pin_hash: str) -> None:
+async def _record_intent(bench: Workbench, ring: Ring, pin_hash: str) -> Ring:
     """Before a create: should no answer come, whoever looks next knows that one may be under way."""
     async with bench.db.transaction() as session:
         _, code = await store.hold_claim(session, ring.claim)
+        if code.remote_id is not None:  # the lock had it, and has it no longer
+            await codes.begin_anew(session, code)
         code.pin_hash = pin_hash
         code.create_in_doubt_since = ring.now()
+    return replace(ring, claim=replace(ring.claim, code=code))
 
 
 async def _record_no_effect(bench: Workbench, ring: Ring) -> None:
@@ -393,11 +419,11 @@ async def _record_no_effect(bench: Workbench, ring: Ring) -> None:
         code.create_in_doubt_since = None
 
 
-async def _record_renamed(bench: Workbench, ring: Ring) -> None:
-    """After a delete of what the lock did not take: the next create is a new one."""
+async def _record_gone(bench: Workbench, ring: Ring) -> None:
+    """After a removal of what the lock did not take: the next create is a new one."""
     async with bench.db.transaction() as session:
         _, code = await store.hold_claim(session, ring.claim)
-        code.remote_name, code.remote_id = codes.new_remote_name(), None
+        await codes.begin_anew(session, code)
 
 
 async def _record_accepted(bench: Workbench, ring: Ring, remote_id: int) -> None:

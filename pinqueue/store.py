@@ -172,13 +172,12 @@ async def insert_reservation(session: Session, **values: Any) -> bool:
     return inserted is not None
 
 
-async def overlapping_stays(
-    session: Session, stay: Reservation, *, limit: int
-) -> Sequence[str]:
+async def overlapping_stays(session: Session, stay: Reservation, *, limit: int) -> Sequence[str]:
     """Other confirmed stays of the same listing that share some time with this one."""
     return (
         await session.scalars(
-            select(Reservation.id).where(
+            select(Reservation.id)
+            .where(
                 Reservation.listing_id == stay.listing_id,
                 Reservation.id != stay.id,
                 Reservation.status == ReservationStatus.CONFIRMED,
@@ -382,8 +381,10 @@ async def hold_claim(session: Session, claim: Claimed) -> tuple[Operation, Acces
 async def postpone_operation(
     session: Session, operation: Operation, next_at: datetime, **values: Any
 ) -> None:
-    """active → waiting: it rings again at `next_at`."""
-    await _leave_active(session, operation, OperationState.WAITING, next_at=next_at, **values)
+    """active → waiting: it rings again at `next_at`. Its worker lived to say so: no poison."""
+    await _leave_active(
+        session, operation, OperationState.WAITING, next_at=next_at, rescues=0, **values
+    )
 
 
 async def complete_operation(session: Session, operation: Operation) -> None:
@@ -451,11 +452,19 @@ async def end_try(session: Session, claim: Claimed, outcome: str, error: str | N
 # What the sweep asks
 
 
-async def due_without_job(
-    session: Session, patience: timedelta, limit: int
-) -> Sequence[tuple[Operation, bool]]:
-    """Open operations that should have rung `patience` ago and that no job will ring for, with
-    whether their last job broke down (and was not merely lost or taken back)."""
+@dataclass(frozen=True)
+class Silent:
+    """An open operation that no living job will ring for."""
+
+    operation_id: int
+    access_code_id: int
+    job_id: int | None
+    broke: bool
+    """Whether its last job broke down, and was not merely lost or taken back."""
+
+
+async def due_without_job(session: Session, patience: timedelta, limit: int) -> list[Silent]:
+    """Open operations that should have rung `patience` ago and that no job will ring for."""
     job_status = (
         text("SELECT status::text FROM procrastinate_jobs WHERE id = operations.job_id")
         .columns(status=Text)
@@ -463,7 +472,7 @@ async def due_without_job(
         .label("job_status")
     )
     rows = await session.execute(
-        select(Operation, job_status)
+        select(Operation.id, Operation.access_code_id, Operation.job_id, job_status)
         .where(
             Operation.state.in_(OPERATION_OPEN),
             Operation.next_at <= func.now() - patience,
@@ -471,9 +480,25 @@ async def due_without_job(
         )
         .order_by(Operation.next_at)
         .limit(limit)
-        .with_for_update(of=Operation, skip_locked=True)
     )
-    return [(operation, status == "failed") for operation, status in rows]
+    return [
+        Silent(id_, code_id, job_id, status == "failed") for id_, code_id, job_id, status in rows
+    ]
+
+
+async def hold_silent(session: Session, silent: Silent) -> tuple[Operation, AccessCode] | None:
+    """Its rows, held; None when somebody has given it another job, or closed it, meanwhile."""
+    code = await code_for_update(session, silent.access_code_id)
+    operation = await session.scalar(
+        select(Operation)
+        .where(
+            Operation.id == silent.operation_id,
+            Operation.state.in_(OPERATION_OPEN),
+            Operation.job_id.is_not_distinct_from(silent.job_id),
+        )
+        .with_for_update()
+    )
+    return None if operation is None else (operation, code)
 
 
 _STALLED = """
@@ -506,13 +531,16 @@ async def fail_stalled_job(session: Session, job_id: int, dead_after: timedelta)
     return True
 
 
-async def open_operation_of_job(session: Session, job_id: int) -> Operation | None:
-    operation: Operation | None = await session.scalar(
-        select(Operation)
-        .where(Operation.job_id == job_id, Operation.state.in_(OPERATION_OPEN))
-        .with_for_update()
-    )
-    return operation
+async def silenced_by(session: Session, job_id: int) -> Silent | None:
+    """The open operation that a job rang for which has just been ended."""
+    row = (
+        await session.execute(
+            select(Operation.id, Operation.access_code_id).where(
+                Operation.job_id == job_id, Operation.state.in_(OPERATION_OPEN)
+            )
+        )
+    ).one_or_none()
+    return None if row is None else Silent(row[0], row[1], job_id, broke=True)
 
 
 async def prune_jobs(session: Session, retention: timedelta, limit: int = 1000) -> int:

@@ -5,15 +5,18 @@ It reads our own rows, so that whatever becomes of a job row costs at most a min
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 from pinqueue import jobs, logs, store
 from pinqueue.db import Database, Session
-from pinqueue.errors import StateChanged
+from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lifecycle import CodeState, OperationKind
-from pinqueue.models import Operation
 
 log = logs.get(__name__)
+
+T = TypeVar("T")
 
 ACTOR = "sweep"
 EVERY = timedelta(seconds=15)
@@ -22,11 +25,11 @@ DEAD_AFTER = timedelta(seconds=20)
 all, its epoch is spent: it can record nothing."""
 PATIENCE = timedelta(seconds=5)
 MOST_RESCUES = 3
-BATCH = 100
+BATCH = 1000
 
 
 async def sweep(db: Database, retention: timedelta) -> None:
-    """One round. Rows another sweep holds are left to it."""
+    """One round. What another sweep has put right meanwhile is left alone."""
     await rescue_stalled(db)
     await defer_jobless(db)
     async with db.transaction() as session:
@@ -35,52 +38,72 @@ async def sweep(db: Database, retention: timedelta) -> None:
 
 
 async def rescue_stalled(db: Database) -> int:
-    """Take jobs from dead workers; returns how many. Each in a transaction of its own, so that one
-    that cannot be rescued holds up no other."""
+    """Take jobs from dead workers; returns how many."""
     async with db.transaction() as session:
         stalled = await store.stalled_jobs(session, DEAD_AFTER)
-    for job_id in stalled:
-        async with db.transaction() as session:
-            if await store.fail_stalled_job(session, job_id, DEAD_AFTER):
-                await _ring_again(session, job_id)
-    return len(stalled)
+
+    async def rescue(session: Session, job_id: int) -> bool:
+        if not await store.fail_stalled_job(session, job_id, DEAD_AFTER):
+            return False
+        if silent := await store.silenced_by(session, job_id):
+            await _revive(session, silent, why="its worker died")
+        return True
+
+    return await _one_by_one(db, rescue, stalled)
 
 
 async def defer_jobless(db: Database) -> int:
     """Give a job to every operation that should have rung and has none; returns how many."""
     async with db.transaction() as session:
         found = await store.due_without_job(session, PATIENCE, BATCH)
-        for operation, broke in found:
-            await _revive(session, operation, counts=broke, why="its job was lost")
-    return len(found)
+
+    async def revive(session: Session, silent: store.Silent) -> bool:
+        why = "its job broke down" if silent.broke else "its job was lost"
+        return await _revive(session, silent, why=why)
+
+    return await _one_by_one(db, revive, found)
 
 
-async def _ring_again(session: Session, job_id: int) -> None:
-    operation = await store.open_operation_of_job(session, job_id)
-    if operation is not None:
-        await _revive(session, operation, counts=True, why="its worker died")
-
-
-async def _revive(session: Session, operation: Operation, *, counts: bool, why: str) -> None:
-    """Defer another job, unless this operation has broken too many workers: then a person looks."""
-    code = await store.code_for_update(session, operation.access_code_id)
-    operation.rescues += 1 if counts else 0
-    if operation.rescues > MOST_RESCUES:
-        reason = f"quarantined: {why} {operation.rescues} times"
+async def _one_by_one(
+    db: Database, put_right: Callable[[Session, T], Awaitable[bool]], found: Sequence[T]
+) -> int:
+    """Each in a transaction of its own, so that one that cannot be put right holds up no other."""
+    done = 0
+    for one in found:
         try:
-            await store.fail_operation(session, operation, reason)
-            if operation.kind == OperationKind.GENERATE:
-                await store.move_code(
-                    session, code, CodeState.FAILED, failed_at=operation.finished_at
-                )
-        except StateChanged as changed:
-            log.info("quarantine-overtaken", operation_id=operation.id, reason=str(changed))
-            return
-        event = f"{operation.kind}:quarantined"
+            async with db.transaction() as session:
+                done += await put_right(session, one)
+        except DatabaseUnavailable as error:
+            log.warning("not-rescued", what=str(one), reason=str(error))
+        except Exception:
+            log.exception("not-rescued", what=str(one))
+    return done
+
+
+async def _revive(session: Session, silent: store.Silent, *, why: str) -> bool:
+    """Defer another job, unless this operation has broken too many workers: then a person looks."""
+    held = await store.hold_silent(session, silent)
+    if held is None:
+        return False
+    operation, code = held
+    operation.rescues += 1 if silent.broke else 0
+    if operation.rescues > MOST_RESCUES:
+        event, reason = "quarantined", f"quarantined: {why} {operation.rescues} times"
+        await store.fail_operation(session, operation, reason)
+        if operation.kind == OperationKind.GENERATE and code.state != CodeState.FAILED:
+            await store.move_code(session, code, CodeState.FAILED, failed_at=operation.finished_at)
     else:
-        reason, event = why, f"{operation.kind}:rescued"
+        event, reason = "rescued", why
         operation.next_at = await store.now(session)
         await session.flush()
         await jobs.put(session, [operation])
-    log.warning(event.replace(":", "-"), operation_id=operation.id, reason=reason)
-    await store.record(session, ACTOR, event, code=code, operation_id=operation.id, reason=reason)
+    log.warning(f"{operation.kind}-{event}", operation_id=operation.id, reason=reason)
+    await store.record(
+        session,
+        ACTOR,
+        f"{operation.kind}:{event}",
+        code=code,
+        operation_id=operation.id,
+        reason=reason,
+    )
+    return True

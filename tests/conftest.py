@@ -94,7 +94,7 @@ def _embedded() -> Iterator[str]:
 def template(server_url: str) -> Iterator[str]:
     """The name of a migrated database that tests' databases are cloned from."""
     name = f"pinqueue_template_{uuid4().hex[:12]}"
-    with _made(server_url, name) as url:
+    with made_database(server_url, name) as url:
         schema.migrate(url)
         yield name
 
@@ -102,19 +102,19 @@ def template(server_url: str) -> Iterator[str]:
 @pytest.fixture
 def empty_database_url(server_url: str) -> Iterator[str]:
     """A database without any schema."""
-    with _made(server_url, f"pinqueue_test_{uuid4().hex[:12]}") as url:
+    with made_database(server_url, f"pinqueue_test_{uuid4().hex[:12]}") as url:
         yield url
 
 
 @pytest.fixture
 def database_url(server_url: str, template: str) -> Iterator[str]:
     """A migrated database of this test's own."""
-    with _made(server_url, f"pinqueue_test_{uuid4().hex[:12]}", template) as url:
+    with made_database(server_url, f"pinqueue_test_{uuid4().hex[:12]}", template) as url:
         yield url
 
 
 @contextmanager
-def _made(server_url: str, name: str, template: str | None = None) -> Iterator[str]:
+def made_database(server_url: str, name: str, template: str | None = None) -> Iterator[str]:
     made, gone = "CREATE DATABASE {}", "DROP DATABASE IF EXISTS {} WITH (FORCE)"
     if template:
         made += " TEMPLATE {}"

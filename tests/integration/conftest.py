@@ -1,0 +1,71 @@
+"""Workers at the doors, with the simulated cloud behind them, and the web application on a port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import pytest
+
+from pinqueue.config import Settings
+from pinqueue.db import Database
+from pinqueue.operations import Workbench
+from pinqueue.reservations import Planner
+from pinqueue.simulator import Control
+from tests.conftest import made_database
+from tests.operating import a_workbench
+from tests.serving import Web, serving
+
+
+@pytest.fixture
+async def bench(settings: Settings, db: Database, planner: Planner) -> AsyncIterator[Workbench]:
+    """A worker's workbench."""
+    async with a_workbench(settings, db, planner) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def benches(
+    settings: Settings, planner: Planner
+) -> AsyncIterator[tuple[Workbench, Workbench]]:
+    """Two workers that share nothing but the database and the doors, as two processes do."""
+    async with AsyncExitStack() as stack:
+        made = []
+        for name in ("pinqueue-worker-a", "pinqueue-worker-b"):
+            db = Database(settings.database_url, pool_size=3, name=name)
+            stack.push_async_callback(db.close)
+            made.append(await stack.enter_async_context(a_workbench(settings, db, planner)))
+        yield made[0], made[1]
+
+
+@pytest.fixture
+def prompt(doors: Control) -> Control:
+    """Doors that take what they are sent at once, where they are within reach."""
+    doors.settings(zigbee_seconds=0, bluetooth_seconds=0)
+    return doors
+
+
+@pytest.fixture
+def web(database_url: str) -> Iterator[Web]:
+    """A web application with the source `main` and the listing `apt-7`, which has one lock."""
+    with serving(database_url) as web:
+        web.set_up()
+        yield web
+
+
+@pytest.fixture(scope="module")
+def shared_web(server_url: str, template: str) -> Iterator[Web]:
+    """The same for all tests of a file, which count what each of them adds."""
+    name = f"pinqueue_test_{uuid4().hex[:12]}"
+    with made_database(server_url, name, template) as url, serving(url) as web:
+        web.set_up()
+        yield web
+
+
+@pytest.fixture
+def untouched(shared_web: Web) -> Iterator[Web]:
+    """The same, and afterwards not one row or job more than before."""
+    before = shared_web.counts()
+    yield shared_web
+    assert shared_web.counts() == before

@@ -1,0 +1,213 @@
+"""Several workers at one operation, and workers back from the dead: one PIN all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+
+from pinqueue import operations
+from pinqueue.errors import TryLater
+from pinqueue.operations import Workbench
+from pinqueue.simulator import Control
+from tests import factories
+from tests.operating import (
+    CREATE,
+    DELETE,
+    LIST,
+    book,
+    cancel,
+    code_of,
+    creates,
+    digits,
+    grace_is_over,
+    held,
+    operation_of,
+    performed,
+    put_on_door,
+    ring,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+
+Benches = tuple[Workbench, Workbench]
+TRIES = "SELECT epoch, outcome FROM tries ORDER BY epoch"
+
+
+async def struck(doors: Control) -> None:
+    """Wait until a call has run into the fault that was ordered."""
+
+    async def it_has() -> bool:
+        return any(entry["fault"] for entry in doors.log())
+
+    await until(it_has)
+
+
+def lose_mutexes(url: str) -> int:
+    """Cut every connection that holds advisory locks, as a failing network does."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cut = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ).fetchall()
+    return len(cut)
+
+
+@pytest.mark.parametrize("kind", ["generate", "revoke"])
+async def test_of_two_workers_that_ring_at_once_one_acts(
+    benches: Benches, prompt: Control, kind: str
+) -> None:
+    a, b = benches
+    await book(a)
+    if kind == "revoke":
+        await ring(a, "generate")
+        await cancel(a)
+    prompt.clear_log()
+    prompt.settings(latency_ms=100)
+    ended = await asyncio.gather(ring(a, kind), ring(b, kind))
+    assert sorted(type(error).__name__ for error in ended) == ["NoneType", "TryLater"]
+    assert "another worker" in str([error for error in ended if error])
+    operation = await operation_of(a, kind)
+    assert (operation.state, operation.epoch) == ("completed", 1)
+    calls = performed(prompt, "POST", "/temp-password") + performed(prompt, "DELETE")
+    assert calls == 1
+
+
+async def test_of_twenty_rings_at_once_one_acts(benches: Benches, prompt: Control) -> None:
+    a, b = benches
+    await book(a)
+    operation = await operation_of(a, "generate")
+    prompt.settings(latency_ms=50)
+
+    async def once(bench: Workbench) -> str:
+        try:
+            await operations.generate(bench, operation.id, operation.job_id)
+        except TryLater:
+            return "later"
+        return "done"
+
+    await asyncio.gather(*(once(bench) for bench in (a, b) * 10))
+    assert await factories.rows(a.db, TRIES) == [{"epoch": 1, "outcome": "completed"}]
+    assert (creates(prompt), len(held(prompt))) == (1, 1)
+
+
+async def test_a_worker_that_lost_its_claim_before_its_create_creates_nothing(
+    benches: Benches, prompt: Control, database_url: str
+) -> None:
+    zombie, rescuer = benches
+    await book(zombie)
+    prompt.fault("slow", LIST, seconds=1.5)
+    stalled = asyncio.create_task(ring(zombie, "generate"))
+    await struck(prompt)
+    assert lose_mutexes(database_url) == 1
+    assert await ring(rescuer, "generate") is None
+    before = await everything(rescuer)
+    assert await stalled is None
+    assert await everything(rescuer) == before
+    assert (creates(prompt), len(held(prompt))) == (1, 1)
+    assert await factories.rows(rescuer.db, TRIES) == [
+        {"epoch": 1, "outcome": "rescued"},
+        {"epoch": 2, "outcome": "completed"},
+    ]
+
+
+async def test_a_worker_that_lost_its_claim_during_its_create_leaves_one_pin_and_changes_no_row(
+    benches: Benches, prompt: Control, database_url: str
+) -> None:
+    zombie, rescuer = benches
+    await book(zombie)
+    prompt.fault("slow", CREATE, seconds=1.0)
+    stalled = asyncio.create_task(ring(zombie, "generate"))
+    await struck(prompt)
+    lose_mutexes(database_url)
+    assert isinstance(await ring(rescuer, "generate"), TryLater)
+    before = await everything(rescuer)
+    assert await stalled is None
+    assert await everything(rescuer) == before
+    await grace_is_over(rescuer)
+    assert await ring(rescuer, "generate") is None
+    code = await code_of(rescuer)
+    assert code.state == "active"
+    assert [pin for pin, *_ in held(prompt)] == [digits(rescuer, code)]
+    assert creates(prompt) == 1
+
+
+async def test_a_worker_that_lost_its_claim_during_its_removal_changes_no_row(
+    benches: Benches, prompt: Control, database_url: str
+) -> None:
+    zombie, rescuer = benches
+    await put_on_door(zombie, prompt)
+    await cancel(zombie)
+    prompt.fault("slow", DELETE, seconds=1.0)
+    stalled = asyncio.create_task(ring(zombie, "revoke"))
+    await struck(prompt)
+    lose_mutexes(database_url)
+    assert await ring(rescuer, "revoke") is None
+    before = await everything(rescuer)
+    assert await stalled is None
+    assert await everything(rescuer) == before
+    assert ((await code_of(rescuer)).state, held(prompt)) == ("revoked", [])
+
+
+async def test_a_failure_of_a_worker_that_lost_its_claim_changes_no_row(
+    benches: Benches, prompt: Control, database_url: str
+) -> None:
+    zombie, rescuer = benches
+    await book(zombie)
+    prompt.fault("hang", LIST, seconds=1.0)
+    stalled = asyncio.create_task(ring(zombie, "generate"))
+    await struck(prompt)
+    lose_mutexes(database_url)
+    assert await ring(rescuer, "generate") is None
+    before = await everything(rescuer)
+    assert await stalled is None
+    assert await everything(rescuer) == before
+
+
+async def test_a_cancel_during_a_running_generate_tears_nothing_and_is_undone_by_the_revoke(
+    benches: Benches, prompt: Control
+) -> None:
+    a, b = benches
+    await book(a)
+    prompt.fault("slow", CREATE, seconds=0.7)
+    running = asyncio.create_task(ring(a, "generate"))
+    await struck(prompt)
+    await cancel(b)
+    assert isinstance(await ring(b, "revoke"), TryLater), "the generate is still at the door"
+    assert await running is None
+    generate = await operation_of(a, "generate")
+    assert (generate.state, (await code_of(a)).state) == ("cancelled", "revoking")
+    await grace_is_over(b)
+    assert await ring(b, "revoke") is None
+    code = await code_of(a)
+    assert (code.state, code.pin_sealed, held(prompt)) == ("revoked", None, [])
+    assert creates(prompt) == 1
+
+
+async def test_two_workers_with_ten_stays_leave_one_pin_on_each_door(
+    benches: Benches, prompt: Control
+) -> None:
+    a, b = benches
+    locks = [f"lock-{number}" for number in range(10)]
+    for lock in locks:
+        prompt.add_door(lock, "zigbee")
+        await book(a, lock, f"stay-{lock}")
+
+    async def ring_often(bench: Workbench, lock: str) -> None:
+        while await ring(bench, "generate", f"stay-{lock}"):
+            pass
+
+    await asyncio.gather(*(ring_often(bench, lock) for bench in (a, b) for lock in locks))
+    assert [len(held(prompt, lock)) for lock in locks] == [1] * len(locks)
+    assert creates(prompt) == len(locks)
+
+
+async def everything(bench: Workbench) -> list[Any]:
+    """Every row that an operation may change, and the audit trail."""
+    return [
+        await factories.rows(bench.db, f"SELECT * FROM {table} ORDER BY id")
+        for table in ("access_codes", "operations", "tries", "audit_events")
+    ]

@@ -1,0 +1,273 @@
+"""No PIN leaves by accident: a thousand of them, and all that was logged and stored meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bcrypt
+import pytest
+import structlog
+from sqlalchemy.exc import IntegrityError
+
+from pinqueue import logs, reservations, sealing, store
+from pinqueue.config import Settings
+from pinqueue.db import Database
+from pinqueue.lifecycle import ReservationStatus
+from pinqueue.operations import Workbench
+from pinqueue.pins import Pin
+from pinqueue.reservations import Planner
+from pinqueue.simulator import Control
+from tests import factories
+from tests.leaks import Recorder, dump, leaks
+from tests.operating import (
+    CREATE,
+    LIST,
+    ZIGBEE,
+    a_worker,
+    book,
+    code_of,
+    digits,
+    put_on_door,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+
+STAYS_OF_A_HOUSE = 10
+"""As many PINs as a lock holds. Each stay has two locks, which want PINs of different lengths."""
+
+
+@contextmanager
+def everything_logged() -> Iterator[Recorder]:
+    """Everything at DEBUG, also from the libraries that logs.py silences on purpose."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    loud = {name: logging.getLogger(name).level for name in (*logs._QUIET, "sqlalchemy", "psycopg")}
+    logs.set_up(level="DEBUG")
+    for name in loud:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    recorder = Recorder()
+    root.handlers[:] = [recorder]
+    try:
+        yield recorder
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for name, was in loud.items():
+            logging.getLogger(name).setLevel(was)
+        structlog.configure(**before)
+
+
+async def build_houses(db: Database, doors: Control, houses: int) -> None:
+    for number in range(houses):
+        wifi, zigbee = f"wifi-{number}", f"zigbee-{number}"
+        doors.add_door(wifi, "wifi")
+        doors.add_door(zigbee, "zigbee")
+        doors.state(wifi, asleep=False)
+        await factories.add_listing(db, f"house-{number}", {wifi: "wifi", zigbee: "zigbee"})
+
+
+async def all_are(db: Database, state: str) -> bool:
+    states = await factories.rows(db, "SELECT DISTINCT state FROM access_codes")
+    return states == [{"state": state}]
+
+
+async def tell_all(db: Database, planner: Planner, houses: int, status: ReservationStatus) -> None:
+    start = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30)
+
+    async def tell(house: int) -> None:
+        async with db.transaction() as session:
+            now = await store.now(session)
+            for number in range(STAYS_OF_A_HOUSE):
+                told = factories.booking(
+                    f"res-{house}-{number}",
+                    listing_id=f"house-{house}",
+                    check_in=start.isoformat(),
+                    check_out=(start + timedelta(days=2)).isoformat(),
+                    status=status,
+                )
+                await reservations.receive(session, planner, None, told, now)
+
+    await asyncio.gather(*(tell(house) for house in range(houses)))
+
+
+async def pins_of(db: Database, planner: Planner) -> set[str]:
+    codes = await factories.rows(db, "SELECT id, pin_sealed FROM access_codes")
+    return {planner.sealer.open_pin(c["id"], c["pin_sealed"]).digits() for c in codes}
+
+
+@pytest.mark.parametrize("houses", [5, pytest.param(50, marks=pytest.mark.slow)])
+async def test_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or_an_error(
+    settings: Settings,
+    planner: Planner,
+    prompt: Control,
+    monkeypatch: pytest.MonkeyPatch,
+    houses: int,
+) -> None:
+    codes = 2 * STAYS_OF_A_HOUSE * houses
+    monkeypatch.setattr(sealing, "BCRYPT_ROUNDS", 4)  # its cost is not the matter here
+    settings = settings.model_copy(
+        update={
+            "tuya_grace": timedelta(seconds=1),
+            "retry_backoff": timedelta(milliseconds=50),
+            "retries": 20,
+        }
+    )
+    with everything_logged() as recorder:
+        db = Database(settings.database_url, pool_size=10)
+        await build_houses(db, prompt, houses)
+        await tell_all(db, planner, houses, ReservationStatus.CONFIRMED)
+        canaries = await pins_of(db, planner)
+        # Failures tell most: of every kind, and with whatever the library that fails has to say.
+        prompt.fault("code", CREATE, code=2322, times=4)
+        prompt.fault("code", LIST, code=7777, times=4)
+        prompt.fault("reset_after", CREATE, times=2)
+        prompt.fault("http_500", CREATE, times=2)
+        prompt.fault("truncated", LIST, times=2)
+        async with a_worker(settings, concurrency=20):
+            await until(lambda: all_are(db, "active"), seconds=80)
+            canaries |= await pins_of(db, planner)
+            while_live = await dump(db)
+            await tell_all(db, planner, houses, ReservationStatus.CANCELLED)
+            await until(lambda: all_are(db, "revoked"), seconds=80)
+        afterwards = await dump(db)
+        await db.close()
+    assert {pin["pin"] for pin in prompt.ledger()} <= canaries, "these PINs were on the doors"
+    assert len(canaries) > codes * 0.99
+    assert leaks(while_live, canaries) == set()
+    assert leaks(afterwards, canaries) == set()
+    assert leaks(recorder.text(), canaries) == set()
+    heard = {line.split(" ", 1)[0].split(".")[0] for line in recorder.lines}
+    assert heard >= {"procrastinate", "sqlalchemy", "pinqueue"}, "all of them were listened to"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["pin=480917", "4 8 0 9 1 7", "4-8-0-9-1-7", '{"pin": "480917"}', b"480917".hex(),
+     base64.b64encode(b"480917").decode(), "\\x" + b"(7, 480917)".hex(), "INSERT (480917)"],
+)  # fmt: skip
+def test_a_pin_that_did_leak_would_be_found(text: str) -> None:
+    assert leaks(f"before {text} after", {"480917", "806135"}) == {"480917"}
+
+
+@pytest.mark.parametrize("text", ["12:00:00.480917+00", "1480917", "pq-0a480917ff", "v0.480917"])
+def test_what_is_no_pin_is_not_taken_for_one(text: str) -> None:
+    assert leaks(text, {"480917"}) == set()
+
+
+async def test_an_error_at_the_database_does_not_print_the_row_it_failed_on(
+    bench: Workbench,
+) -> None:
+    code = await book(bench)
+    pin = digits(bench, code)
+    with pytest.raises(IntegrityError) as caught:
+        async with bench.db.transaction() as session:
+            await store.insert_code(
+                session,
+                id=code.id,
+                reservation_id=code.reservation_id,
+                lock_id=code.lock_id,
+                starts_at=code.starts_at,
+                ends_at=code.ends_at,
+                remote_name="pq-other",
+                pin_sealed=bench.planner.sealer.seal_pin(code.id, Pin(pin)),
+                pin_fingerprint=b"another",
+            )
+    assert leaks(str(caught.value) + repr(caught.value), {pin}) == set()
+    assert "hidden" in str(caught.value)
+
+
+def guesses(pin: str, code: dict[str, Any]) -> Iterator[bytes]:
+    """What somebody with the database and the source code, and no key, can compute of a PIN."""
+    ids = (str(code["id"]), code["lock_id"], code["remote_name"], code["reservation_id"])
+    texts = [pin, *(f"{a}{sep}{pin}" for a in ids for sep in ("", ":", "\0", "\n"))]
+    texts += [f"access_code:{code['id']}\n{pin}"]
+    texts += [f"pin-fingerprint\0{code['lock_id']}\0{pin}", f"pin-hash\0{code['id']}\0{pin}"]
+    for text in texts:
+        plain = text.encode()
+        yield plain
+        for name in ("md5", "sha1", "sha256", "sha512", "blake2b"):
+            yield hashlib.new(name, plain).digest()
+        for key in (b"", b"\0", *(part.encode() for part in ids)):
+            yield hmac.digest(key, plain, "sha256")
+
+
+def stored(row: dict[str, Any]) -> list[bytes]:
+    """Every column as bytes, also read as hex or base64."""
+    values = []
+    for value in row.values():
+        raw = bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
+        values.append(raw)
+        for decode in (bytes.fromhex, base64.b64decode):
+            try:
+                values.append(decode(raw.decode()))
+            except ValueError:
+                continue
+    return values
+
+
+def shapes(guess: bytes) -> set[bytes]:
+    return {guess, guess.hex().encode(), base64.b64encode(guess)}
+
+
+async def test_without_the_keys_no_stored_column_gives_a_pin_away(
+    bench: Workbench, prompt: Control
+) -> None:
+    """Trying all PINs finds the true one where, and only where, the true one gives what is stored:
+    so the true one is tried, in every way we can think of, instead of a million wrong ones."""
+    code = await put_on_door(bench, prompt)
+    pin = digits(bench, code)
+    (row,) = await factories.rows(bench.db, "SELECT * FROM access_codes")
+    columns = stored(row)
+    for guess in guesses(pin, row):
+        assert not any(shape in column for shape in shapes(guess) for column in columns), guess
+        with_bcrypt = base64.b64encode(guess)[:72]
+        if len(guess) == 32:
+            assert not bcrypt.checkpw(with_bcrypt, row["pin_hash"].encode())
+            break
+    assert not bcrypt.checkpw(pin.encode(), row["pin_hash"].encode())
+
+
+async def test_with_the_pepper_the_same_search_does_find_the_pin(
+    bench: Workbench, prompt: Control
+) -> None:
+    """Shows that the search above looks in the right place."""
+    code = await put_on_door(bench, prompt)
+    (row,) = await factories.rows(bench.db, "SELECT * FROM access_codes")
+    fingerprint = bench.planner.sealer.fingerprint(ZIGBEE, Pin(digits(bench, code)))
+    assert any(fingerprint in column for column in stored(row))
+
+
+async def test_a_million_plain_hashes_find_no_fingerprint(
+    bench: Workbench, prompt: Control
+) -> None:
+    await put_on_door(bench, prompt)
+    (row,) = await factories.rows(bench.db, "SELECT * FROM access_codes")
+    columns = set(stored(row))
+    sha256 = hashlib.sha256
+    assert not any(
+        (pin := b"%06d" % number) in columns
+        or sha256(pin).digest() in columns
+        or hmac.digest(b"", pin, "sha256") in columns
+        for number in range(1_000_000)
+    )
+
+
+async def test_the_arguments_of_jobs_are_ids_and_the_audit_speaks_of_no_pin(
+    bench: Workbench, prompt: Control
+) -> None:
+    await put_on_door(bench, prompt)
+    args = await factories.rows(bench.db, "SELECT args FROM procrastinate_jobs")
+    assert all(list(row["args"]) == ["operation_id"] for row in args)
+    detail = await factories.rows(bench.db, "SELECT detail FROM audit_events")
+    assert "pin" not in json.dumps([row["detail"] for row in detail])
+    assert (await code_of(bench)).state == "active"

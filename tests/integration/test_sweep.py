@@ -1,0 +1,268 @@
+"""The sweep: whatever becomes of a job, its operation rings again."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from pinqueue import store, sweep
+from pinqueue.config import Settings
+from pinqueue.db import Database
+from pinqueue.operations import Workbench
+from pinqueue.reservations import Planner
+from pinqueue.simulator import Control
+from tests import factories
+from tests.operating import (
+    book,
+    cancel,
+    code_of,
+    execute,
+    held,
+    operation_of,
+    ring,
+    tell,
+)
+
+pytestmark = pytest.mark.anyio
+
+JOBS = """
+    SELECT job.id, job.status::text AS status, job.args->>'operation_id' AS operation
+    FROM procrastinate_jobs job WHERE task_name = 'generate_pin' ORDER BY id
+"""
+RETENTION = timedelta(hours=24)
+
+
+async def overdue(db: Database, by: str = "1 minute") -> None:
+    await execute(
+        db,
+        "UPDATE operations SET due_at = now() - CAST(:by AS interval),"
+        " next_at = now() - CAST(:by AS interval) WHERE kind = 'generate'",
+        by=by,
+    )
+
+
+async def taken_by_a_worker(db: Database, heartbeat: str | None) -> None:
+    """The generate job as a worker holds it: one that last gave a sign of life so long ago, or one
+    whose row is gone."""
+    await execute(
+        db,
+        """
+        WITH worker AS (
+            INSERT INTO procrastinate_workers (last_heartbeat)
+            VALUES (now() - CAST(:heartbeat AS interval)) RETURNING id
+        )
+        UPDATE procrastinate_jobs SET status = 'doing', worker_id = worker.id
+        FROM worker WHERE task_name = 'generate_pin' AND status = 'todo'
+        """,
+        heartbeat=heartbeat or "0 s",
+    )
+    if heartbeat is None:
+        await execute(db, "DELETE FROM procrastinate_workers")
+
+
+async def test_an_operation_whose_job_was_deleted_gets_another_and_is_done(
+    bench: Workbench, prompt: Control
+) -> None:
+    await book(bench)
+    await execute(bench.db, "DELETE FROM procrastinate_jobs")
+    await overdue(bench.db)
+    await sweep.sweep(bench.db, RETENTION)
+    operation = await operation_of(bench, "generate")
+    (job,) = await factories.rows(bench.db, JOBS)
+    assert job == {"id": operation.job_id, "status": "todo", "operation": str(operation.id)}
+    assert operation.rescues == 0, "a lost job is nobody's fault"
+    assert await ring(bench, "generate", as_if_due=False) is None
+    assert len(held(prompt)) == 1
+
+
+async def test_sweeping_twice_gives_one_job(bench: Workbench) -> None:
+    await book(bench)
+    await execute(bench.db, "DELETE FROM procrastinate_jobs")
+    await overdue(bench.db)
+    await sweep.sweep(bench.db, RETENTION)
+    await sweep.sweep(bench.db, RETENTION)
+    assert len(await factories.rows(bench.db, JOBS)) == 1
+
+
+async def test_two_sweeps_at_once_give_one_job(bench: Workbench) -> None:
+    for number in range(5):
+        await book(bench, reservation_id=f"res-{number}")
+    await execute(bench.db, "DELETE FROM procrastinate_jobs")
+    await overdue(bench.db)
+    await asyncio.gather(*(sweep.sweep(bench.db, RETENTION) for _ in range(4)))
+    jobs = await factories.rows(bench.db, JOBS)
+    assert sorted(job["operation"] for job in jobs) == sorted({job["operation"] for job in jobs})
+    assert len(jobs) == 5
+
+
+async def test_an_operation_that_is_not_due_is_left_alone(db: Database, planner: Planner) -> None:
+    await factories.add_listing(db)
+    await factories.receive(db, planner, factories.booking())
+    await execute(db, "DELETE FROM procrastinate_jobs")
+    await sweep.sweep(db, RETENTION)
+    assert await factories.rows(db, JOBS) == []
+
+
+async def test_an_operation_whose_job_waits_or_runs_is_left_alone(bench: Workbench) -> None:
+    await book(bench)
+    await overdue(bench.db)
+    await sweep.sweep(bench.db, RETENTION)
+    await taken_by_a_worker(bench.db, "1 s")
+    await sweep.sweep(bench.db, RETENTION)
+    (job,) = await factories.rows(bench.db, JOBS)
+    assert job["status"] == "doing"
+
+
+@pytest.mark.parametrize("heartbeat", ["30 s", None])
+async def test_a_job_whose_worker_died_is_ended_and_another_takes_its_place(
+    bench: Workbench, prompt: Control, heartbeat: str | None
+) -> None:
+    await book(bench)
+    await taken_by_a_worker(bench.db, heartbeat)
+    assert await sweep.rescue_stalled(bench.db) == 1
+    old, new = await factories.rows(bench.db, JOBS)
+    assert (old["status"], new["status"]) == ("failed", "todo")
+    operation = await operation_of(bench, "generate")
+    assert (operation.rescues, operation.job_id) == (1, new["id"])
+    (event,) = await factories.rows(
+        bench.db, "SELECT event, detail FROM audit_timeline WHERE actor = 'sweep'"
+    )
+    assert (event["event"], event["detail"]["reason"]) == ("generate:rescued", "its worker died")
+    assert await ring(bench, "generate", as_if_due=False) is None
+    assert len(held(prompt)) == 1
+
+
+async def test_a_job_of_a_worker_that_lives_is_not_rescued(bench: Workbench) -> None:
+    await book(bench)
+    await taken_by_a_worker(bench.db, "10 s")
+    assert await sweep.rescue_stalled(bench.db) == 0
+
+
+async def test_after_three_rescues_a_generate_is_quarantined_and_a_person_is_called(
+    bench: Workbench,
+) -> None:
+    await book(bench)
+    for _ in range(4):
+        await taken_by_a_worker(bench.db, None)
+        await sweep.rescue_stalled(bench.db)
+    operation, code = await operation_of(bench, "generate"), await code_of(bench)
+    assert (operation.state, code.state) == ("failed", "failed")
+    assert "quarantined" in str(operation.last_error)
+    assert {job["status"] for job in await factories.rows(bench.db, JOBS)} == {"failed"}
+    assert (
+        await factories.value(
+            bench.db, "SELECT count(*) FROM audit_timeline WHERE event = 'generate:quarantined'"
+        )
+        == 1
+    )
+    assert len(await factories.rows(bench.db, "SELECT * FROM audit_failed")) == 1
+    assert (await operation_of(bench, "revoke")).state == "waiting"
+
+
+@pytest.mark.parametrize("state", ["generating", "sent", "active"])
+async def test_a_quarantined_code_is_failed_however_far_it_had_come(
+    bench: Workbench, prompt: Control, state: str
+) -> None:
+    await book(bench)
+    if state == "generating":
+        prompt.fault("code", {"method": "GET", "path": "temp-passwords"}, code=2312)
+    elif state == "sent":
+        prompt.settings(zigbee_seconds=60)
+    await ring(bench, "generate")
+    if state == "active":
+        await tell(bench, lasts=timedelta(days=9))
+    assert (await code_of(bench)).state == state
+    await execute(bench.db, "UPDATE operations SET rescues = 3 WHERE kind = 'generate'")
+    await taken_by_a_worker(bench.db, None)
+    await sweep.rescue_stalled(bench.db)
+    assert (await code_of(bench)).state == "failed"
+
+
+async def test_a_quarantined_revoke_leaves_the_code_revoking(
+    bench: Workbench, prompt: Control
+) -> None:
+    await book(bench)
+    await ring(bench, "generate")
+    await cancel(bench)
+    await execute(bench.db, "UPDATE operations SET rescues = 3 WHERE kind = 'revoke'")
+    await execute(
+        bench.db,
+        "UPDATE procrastinate_jobs SET status = 'doing'"
+        " WHERE task_name = 'revoke_pin' AND status = 'todo'",
+    )
+    await sweep.rescue_stalled(bench.db)
+    assert (await operation_of(bench, "revoke")).state == "failed"
+    assert (await code_of(bench)).state == "revoking"
+
+
+async def test_a_try_that_ended_well_is_the_end_of_counting(
+    bench: Workbench, prompt: Control
+) -> None:
+    """A revoke may wait weeks for a lock: some restarts in that time are no poison."""
+    await book(bench)
+    prompt.fault("code", {"method": "GET", "path": "temp-passwords"}, code=2312)
+    await taken_by_a_worker(bench.db, None)
+    await sweep.rescue_stalled(bench.db)
+    await ring(bench, "generate")
+    operation = await operation_of(bench, "generate")
+    assert (operation.state, operation.rescues) == ("waiting", 0)
+
+
+async def test_a_job_that_broke_counts_as_a_rescue(bench: Workbench) -> None:
+    await book(bench)
+    await execute(
+        bench.db, "UPDATE procrastinate_jobs SET status = 'failed' WHERE task_name = 'generate_pin'"
+    )
+    await overdue(bench.db)
+    await sweep.defer_jobless(bench.db)
+    assert (await operation_of(bench, "generate")).rescues == 1
+
+
+@pytest.mark.parametrize("why", ["stalled", "jobless"])
+async def test_an_operation_that_cannot_be_rescued_holds_up_no_other(
+    settings: Settings, bench: Workbench, why: str
+) -> None:
+    impatient = Database(settings.database_url, limits="-c lock_timeout=200ms", pool_size=3)
+    for number in range(3):
+        await book(bench, reservation_id=f"res-{number}")
+    if why == "stalled":
+        await taken_by_a_worker(bench.db, None)
+    else:
+        await execute(bench.db, "DELETE FROM procrastinate_jobs")
+        await overdue(bench.db)
+    stuck = await code_of(bench, "res-0")
+    async with bench.db.transaction() as session:
+        await store.code_for_update(session, stuck.id)
+        await sweep.sweep(impatient, RETENTION)
+    await impatient.close()
+    waiting = [job for job in await factories.rows(bench.db, JOBS) if job["status"] == "todo"]
+    assert len(waiting) == 2
+    await sweep.sweep(bench.db, RETENTION)
+    waiting = [job for job in await factories.rows(bench.db, JOBS) if job["status"] == "todo"]
+    assert len(waiting) == 3
+
+
+async def test_a_sweep_and_workers_at_once_never_deadlock(
+    bench: Workbench, prompt: Control
+) -> None:
+    async def deadlocks() -> int:
+        count: int = await factories.value(
+            bench.db,
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
+        )
+        return count
+
+    for number in range(4):
+        prompt.add_door(f"lock-{number}", "zigbee")
+        await book(bench, f"lock-{number}", f"res-{number}")
+    prompt.settings(zigbee_seconds=600)
+    for _ in range(6):
+        await execute(bench.db, "DELETE FROM procrastinate_jobs")
+        await overdue(bench.db)
+        await asyncio.gather(
+            *(ring(bench, "generate", f"res-{number}") for number in range(4)),
+            *(sweep.sweep(bench.db, RETENTION) for _ in range(4)),
+        )
+    assert await deadlocks() == 0

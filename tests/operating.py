@@ -1,0 +1,243 @@
+"""What tests of operations do: book a stay that is due, ring, look at the row and at the door."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from pinqueue import operations, worker
+from pinqueue.config import Settings
+from pinqueue.db import Database
+from pinqueue.errors import PinQueueError
+from pinqueue.lifecycle import ReservationStatus
+from pinqueue.locks import Door, Window
+from pinqueue.locks.tuya import TuyaGateway
+from pinqueue.models import AccessCode, Operation
+from pinqueue.mutex import Mutex
+from pinqueue.operations import Workbench
+from pinqueue.reservations import Planner
+from pinqueue.simulator import Control
+from tests import factories
+
+ZIGBEE, WIFI, BLUETOOTH = "sim-zigbee-1", "sim-wifi-1", "sim-bluetooth-1"
+PROTOCOLS = {ZIGBEE: "zigbee", WIFI: "wifi", BLUETOOTH: "bluetooth"}
+CREATE = {"method": "POST", "path": "temp-password"}
+CHANGE = {"method": "PUT", "path": "modify-password"}
+LIST = {"method": "GET", "path": "temp-passwords"}
+DELETE = {"method": "DELETE"}
+
+
+@asynccontextmanager
+async def a_worker(settings: Settings, *, concurrency: int = 5) -> AsyncIterator[None]:
+    """worker.run as its command runs it, stopped as a service manager stops it."""
+    queues = ("generate_pin", "revoke_pin")
+    gateway = a_gateway(settings)
+    running = asyncio.create_task(
+        worker.run(settings, gateway, concurrency=concurrency, queues=queues)
+    )
+    try:
+        yield
+    finally:
+        await asyncio.sleep(0)  # it sets up its signal handlers first
+        if not running.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        await running
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+
+def a_gateway(settings: Settings, *, timeout: float = 10.0) -> TuyaGateway:
+    return TuyaGateway(
+        region=settings.tuya_region,
+        access_id=settings.tuya_access_id,
+        access_secret=settings.tuya_access_secret.get_secret_value(),
+        url=settings.tuya_url,
+        concurrency=20,
+        timeout=timeout,
+    )
+
+
+@asynccontextmanager
+async def a_workbench(
+    settings: Settings, db: Database, planner: Planner, *, timeout: float = 10.0
+) -> AsyncIterator[Workbench]:
+    gateway = a_gateway(settings, timeout=timeout)
+    mutex = Mutex(settings.database_url)
+    try:
+        yield Workbench(
+            db=db,
+            mutex=mutex,
+            gateway=gateway,
+            planner=planner,
+            retries=settings.retries,
+            retry_backoff=settings.retry_backoff,
+            grace=settings.tuya_grace,
+        )
+    finally:
+        await mutex.close()
+        await gateway.close()
+
+
+async def book(
+    bench: Workbench,
+    lock: str = ZIGBEE,
+    reservation_id: str = "res-1",
+    *,
+    starts_in: timedelta = timedelta(minutes=30),
+    lasts: timedelta = timedelta(days=2),
+) -> AccessCode:
+    """A stay behind one lock that begins within the lead: its generate is due at once."""
+    if not await factories.rows(bench.db, "SELECT id FROM listings WHERE id = :id", id=lock):
+        await factories.add_listing(bench.db, lock, {lock: PROTOCOLS.get(lock, "zigbee")})
+    await tell(bench, reservation_id, lock, starts_in=starts_in, lasts=lasts)
+    return await code_of(bench, reservation_id)
+
+
+async def tell(
+    bench: Workbench,
+    reservation_id: str = "res-1",
+    lock: str = ZIGBEE,
+    *,
+    starts_in: timedelta = timedelta(minutes=30),
+    lasts: timedelta = timedelta(days=2),
+    status: ReservationStatus = ReservationStatus.CONFIRMED,
+) -> None:
+    """What the property system says of a stay."""
+    starts_at = datetime.now(UTC).replace(microsecond=0) + starts_in
+    told = factories.booking(
+        reservation_id,
+        listing_id=lock,
+        check_in=starts_at.isoformat(),
+        check_out=(starts_at + lasts).isoformat(),
+        status=status,
+    )
+    assert await factories.receive(bench.db, bench.planner, told) == "accepted"
+
+
+async def cancel(bench: Workbench, reservation_id: str = "res-1", lock: str = ZIGBEE) -> None:
+    await tell(bench, reservation_id, lock, status=ReservationStatus.CANCELLED)
+
+
+async def code_of(bench: Workbench, reservation_id: str = "res-1") -> AccessCode:
+    """The stay's newest access code."""
+    return (await factories.codes(bench.db, reservation_id))[-1]
+
+
+async def operation_of(bench: Workbench, kind: str, reservation_id: str = "res-1") -> Operation:
+    """The newest operation of that kind on the stay's newest access code."""
+    code = await code_of(bench, reservation_id)
+    return [o for o in await factories.operations(bench.db, code) if o.kind == kind][-1]
+
+
+async def ring(
+    bench: Workbench,
+    kind: str,
+    reservation_id: str = "res-1",
+    *,
+    as_if_due: bool = True,
+    job_id: int | None = None,
+) -> PinQueueError | None:
+    """Ring for an operation, as though its time had come; returns what it raised."""
+    operation = await operation_of(bench, kind, reservation_id)
+    if as_if_due:
+        await execute(
+            bench.db,
+            "UPDATE operations SET next_at = now() WHERE id = :id AND next_at > now()",
+            id=operation.id,
+        )
+    perform = {"generate": operations.generate, "revoke": operations.revoke}[kind]
+    try:
+        await perform(bench, operation.id, job_id or operation.job_id)
+    except PinQueueError as error:
+        return error
+    return None
+
+
+async def put_on_door(bench: Workbench, doors: Control, lock: str = ZIGBEE) -> AccessCode:
+    """A booked stay whose PIN is on the door."""
+    await book(bench, lock)
+    if lock == WIFI:
+        await ring(bench, "generate")
+        doors.wake(lock)
+    assert await ring(bench, "generate") is None
+    code = await code_of(bench)
+    assert code.state == "active"
+    return code
+
+
+def digits(bench: Workbench, code: AccessCode) -> str:
+    assert code.pin_sealed is not None
+    return bench.planner.sealer.open_pin(code.id, code.pin_sealed).digits()
+
+
+def door_of(code: AccessCode) -> Door:
+    return Door(code.lock_id, PROTOCOLS.get(code.lock_id, "zigbee"))
+
+
+def window_of(code: AccessCode) -> Window:
+    return Window(code.starts_at, code.ends_at)
+
+
+def held(doors: Control, lock: str = ZIGBEE) -> list[tuple[str, datetime, datetime]]:
+    """What the lock on the door holds: digits, from when and until when."""
+    return [
+        (
+            pin["pin"],
+            datetime.fromisoformat(pin["starts_at"]),
+            datetime.fromisoformat(pin["ends_at"]),
+        )
+        for pin in doors.pins(lock)
+    ]
+
+
+def performed(doors: Control, method: str, path: str = "") -> int:
+    """How many calls of that kind the cloud has carried out, whatever it answered."""
+    return sum(
+        entry["performed"] and entry["method"] == method and path in entry["path"]
+        for entry in doors.log()
+    )
+
+
+def creates(doors: Control) -> int:
+    return performed(doors, "POST", "/temp-password")
+
+
+async def gap(bench: Workbench, kind: str, reservation_id: str = "res-1") -> float:
+    """Seconds from the operation's last try until it rings again."""
+    operation = await operation_of(bench, kind, reservation_id)
+    ended = await factories.value(
+        bench.db,
+        "SELECT max(finished_at) FROM tries WHERE operation_id = :id",
+        id=operation.id,
+    )
+    seconds: float = (operation.next_at - ended).total_seconds()
+    return seconds
+
+
+async def execute(db: Database, statement: str, **parameters: Any) -> None:
+    async with db.transaction() as session:
+        await session.execute(text(statement), parameters)
+
+
+async def grace_is_over(bench: Workbench, reservation_id: str = "res-1") -> None:
+    """As though a create that was never answered had been sent two minutes earlier."""
+    await execute(
+        bench.db,
+        "UPDATE access_codes SET create_in_doubt_since = create_in_doubt_since"
+        " - interval '2 minutes' WHERE reservation_id = :id",
+        id=reservation_id,
+    )
+
+
+async def until(true: Callable[[], Awaitable[object]], *, seconds: float = 10.0) -> None:
+    """Wait until something is so; fails when it is not in time."""
+    async with asyncio.timeout(seconds):
+        while not await true():
+            await asyncio.sleep(0.02)
