@@ -14,6 +14,7 @@ import typer
 import uvicorn
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from pinqueue import audit, config, demo, health, inventory, logs, schema, sealing, up, webhooks
 from pinqueue import simulator as tuya_simulator
@@ -24,7 +25,7 @@ from pinqueue.errors import ConfigInvalid, PinQueueError
 from pinqueue.locks.tuya import TuyaGateway
 from pinqueue.reservations import Planner
 from pinqueue.tables import show
-from pinqueue.web import create_app
+from pinqueue.web import HttpProtocol, create_app
 
 T = TypeVar("T")
 
@@ -46,6 +47,9 @@ for name, group in {
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+CodeId = Annotated[
+    int, typer.Argument(min=1, max=2**63 - 1, help="Its number in `pinqueue codes list`.")
+]
 LogLevel = Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")]
 
 
@@ -54,7 +58,7 @@ def main() -> None:
     try:
         cli()
     except PinQueueError as error:
-        Console(stderr=True, highlight=False).print(f"[red]pinqueue:[/] {error}", markup=True)
+        Console(stderr=True, highlight=False).print("[red]pinqueue:[/]", escape(str(error)))
         sys.exit(2 if isinstance(error, ConfigInvalid) else 1)
 
 
@@ -104,7 +108,7 @@ def web(host: Host = "127.0.0.1", port: Port = 8080, log_level: LogLevel = "INFO
         log_config=None,
         access_log=False,
         server_header=False,
-        h11_max_incomplete_event_size=16 * 1024,
+        http=HttpProtocol,
         timeout_graceful_shutdown=10,
     )
 
@@ -325,7 +329,7 @@ def codes_list(
 
 
 @codes.command("show")
-def codes_show(code: int, json: Json = False) -> None:
+def codes_show(code: CodeId, json: Json = False) -> None:
     """Show one access code, without its PIN."""
     found = _rows(audit.CODES, reservation=None, code=code)
     if not found:
@@ -334,7 +338,7 @@ def codes_show(code: int, json: Json = False) -> None:
 
 
 @codes.command("reveal")
-def codes_reveal(code: int) -> None:
+def codes_reveal(code: CodeId) -> None:
     """Print an access code's PIN. Who revealed what, and when, is audited."""
     sealer = sealing.sealer(read_settings())
     typer.echo(_with_session(lambda s: audit.reveal(s, sealer, _actor(), code)).digits())

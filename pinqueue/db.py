@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import psycopg
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -53,6 +54,7 @@ class Database:
             hide_parameters=True,  # an error must not print the row it failed on
             connect_args={**KEEPALIVE, "options": limits, "application_name": name},
         )
+        event.listen(self.engine.sync_engine, "handle_error", _forget_the_row)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -67,7 +69,7 @@ class Database:
                 yield session
         except PoolExhausted as error:
             raise DatabaseUnavailable("no database connection became free in time") from error
-        except DBAPIError as error:
+        except Exception as error:
             if is_passing(error):
                 raise DatabaseUnavailable(
                     f"the database did not answer: {_cause(error)}"
@@ -86,15 +88,33 @@ async def driver_connection(session: Session) -> psycopg.AsyncConnection[Any]:
     return connection
 
 
-def is_passing(error: DBAPIError) -> bool:
-    """Whether the same statement may succeed later: an outage, a time-out, a deadlock, a full disk."""
-    state = getattr(error.orig, "sqlstate", None) or ""
+def is_passing(error: Exception) -> bool:
+    """Whether the same may succeed later: an outage, a time-out, a deadlock, a full disk."""
+    driver = _driver_error(error)
+    if driver is None:
+        return False
+    state = driver.sqlstate or ""
     return (
-        error.connection_invalidated
-        or (isinstance(error, OperationalError) and not state)
+        (isinstance(error, DBAPIError) and error.connection_invalidated)
+        or (isinstance(driver, psycopg.OperationalError) and not state)
         or state[:2] in ("08", "40", "53", "57", "58")
         or state in ("55P03", "25006")
     )
+
+
+def _driver_error(error: Exception) -> psycopg.Error | None:
+    """psycopg's own error under SQLAlchemy's or, when a job is deferred, under Procrastinate's."""
+    driver = error.orig if isinstance(error, DBAPIError) else error.__cause__
+    return driver if isinstance(driver, psycopg.Error) else None
+
+
+def _forget_the_row(context: ExceptionContext) -> None:
+    """Keep the first line of PostgreSQL's message: the rest quotes the row, and so the guest."""
+    driver, wrapper = context.original_exception, context.sqlalchemy_exception
+    if isinstance(driver, psycopg.Error) and (short := driver.diag.message_primary):
+        whole, driver.args = str(driver), (short,)
+        if wrapper is not None:
+            wrapper.args = tuple(str(told).replace(whole, short) for told in wrapper.args)
 
 
 def sqlalchemy_url(url: str) -> URL:
@@ -102,7 +122,5 @@ def sqlalchemy_url(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg")
 
 
-def _cause(error: DBAPIError) -> str:
-    return (
-        str(error.orig).strip().splitlines()[0] if error.orig and str(error.orig).strip() else "?"
-    )
+def _cause(error: Exception) -> str:
+    return (str(_driver_error(error) or "").strip() or "?").splitlines()[0]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from rich.console import Console
@@ -113,7 +113,6 @@ async def _stage(console: Console, folder: Path) -> AsyncIterator[Stage]:
             **up.new_secrets(),
             **up.simulated_tuya(simulator_port),
         }
-        os.environ.pop("PINQUEUE_TUYA_CA", None)
         settings = up.read_settings_with(environment)
         children = Children(environment, folder / "processes.log")
         stack.push_async_callback(children.stop)
@@ -166,11 +165,15 @@ class Stage:
 
     async def play(self) -> None:
         """All stays at once, then the audit."""
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(self._watch_processes())
-            playing = [group.create_task(self._follow(stay)) for stay in STAYS]
-            await asyncio.wait(playing)
-            watch.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(self._watch_processes())
+                playing = [group.create_task(self._follow(stay)) for stay in STAYS]
+                await asyncio.wait(playing)
+                watch.cancel()
+        except ExceptionGroup as failed:
+            await self._blame_process()
+            raise failed.exceptions[0] from None
         await self._print_audit()
 
     async def _follow(self, stay: Stay) -> None:
@@ -299,9 +302,14 @@ class Stage:
 
     async def _watch_processes(self) -> None:
         while True:
-            if name := self.children.exited():
-                raise DemoFailed(f"the process `pinqueue {name}` exited in the middle")
-            await asyncio.sleep(0.2)
+            await self._blame_process()
+
+    async def _blame_process(self) -> None:
+        """Where a process has gone, that is what went wrong, whatever else broke by it. Its end is
+        noticed a moment later than the connection that broke with it."""
+        await asyncio.sleep(0.2)
+        if name := self.children.exited():
+            raise DemoFailed(f"the process `pinqueue {name}` exited in the middle")
 
     async def _print_audit(self) -> None:
         jobs = await self._ask(
@@ -325,7 +333,7 @@ class Stage:
             f"then[/] ({took:.0f} s)."
         )
 
-    async def _ask(self, query: str, **parameters: object) -> list[dict[str, object]]:
+    async def _ask(self, query: str, **parameters: object) -> list[dict[str, Any]]:
         async with self.db.transaction() as session:
             return await audit.rows(session, query, **parameters)
 

@@ -149,6 +149,10 @@ class EmbeddedPostgres:
                 if lock is not None:
                     os.close(lock)
 
+    def alive(self) -> bool:
+        """Whether the server that was started still runs."""
+        return self._server is not None and self._server.poll() is None
+
     def _own_folder(self) -> None:
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.data_dir / "owner.lock"

@@ -20,7 +20,7 @@ from pinqueue.sealing import Sealer
 
 SCOPES = ("read", "operate", "reveal", "admin")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}")
 
 
@@ -103,8 +103,8 @@ async def rotate_source(
     if source is None:
         raise NotFound(f"there is no source {source_id}")
     secret = _checked_secret(secret)
-    source.previous_secret = source.secret
-    source.previous_secret_until = await store.now(session) + keep_old
+    until = await store.now(session) + keep_old
+    source.previous_secret, source.previous_secret_until = source.secret, until
     source.secret = sealer.seal(f"source:{source_id}", secret)
     await store.record(session, actor, "source:rotated", source=source_id)
     return secret
@@ -158,7 +158,7 @@ async def _insist_absent(session: Session, model: type[Lock | Listing | Source],
 
 
 def _check_name(what: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise PinQueueError(
             f"{what}: name it with letters, digits and _ . : - (1 to 64, not first), not {name!r}"
         )

@@ -17,8 +17,9 @@ _SECRET_KEYS = re.compile(
     re.IGNORECASE,
 )
 _AS_IT_IS = ("event", "exc_info", "_record", "_from_structlog")
-_QUIET = ("httpx2", "httpcore2", "urllib3", "tinytuya", "asyncio")
+_QUIET = ("httpx2", "httpcore2", "urllib3", "tinytuya", "asyncio", "alembic")
 """Libraries whose lines below WARNING hold URLs, headers or bodies; tinytuya's hold the secret.
+(Alembic's only tell which database it speaks to, at every look at the schema.)
 SQLAlchemy and psycopg, whose lines hold rows, are quiet by themselves."""
 
 

@@ -92,6 +92,20 @@ async def answering(url: str, children: Children, *, within: float = 20.0) -> No
             await asyncio.sleep(0.05)
 
 
+def insist_free(host: str, port: int) -> None:
+    """Raise PinQueueError unless a server of ours could listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PinQueueError(
+                f"cannot listen on {host} port {port} ({error.strerror}): "
+                "choose another with --host and --port"
+            ) from error
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))

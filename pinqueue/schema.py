@@ -7,8 +7,9 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import create_engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from alembic import command
@@ -22,6 +23,15 @@ def migrate(url: str, revision: str = "head") -> None:
         command.upgrade(_config(url), revision)
     except OperationalError as error:
         raise DatabaseUnavailable(f"the database cannot be migrated: {error.orig}") from error
+    except ProgrammingError as error:
+        # Rights are missing, or tables of these names are there and nobody's migrations made them.
+        why = str(error.orig).splitlines()[0]
+        raise SchemaWrong(f"the database cannot be migrated: {why}") from error
+    except CommandError as error:
+        raise SchemaWrong(
+            f"the database cannot be migrated: {error}; a newer PinQueue made it: "
+            "install the version that fits"
+        ) from error
 
 
 def check(url: str) -> str:

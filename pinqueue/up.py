@@ -14,10 +14,13 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 from rich.console import Console
 
-from pinqueue import embedded, inventory, schema, simulator, store
+from pinqueue import embedded, inventory, logs, schema, simulator, store
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database
-from pinqueue.processes import Children, answering, free_port
+from pinqueue.errors import PinQueueError
+from pinqueue.processes import Children, answering, free_port, insist_free
+
+log = logs.get(__name__)
 
 FIRST_KEY = "admin"
 
@@ -40,16 +43,20 @@ async def run(
     simulate_locks: bool,
 ) -> None:
     """Run until SIGINT or SIGTERM."""
+    insist_free(host, port)
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     folder = data_dir or embedded.default_data_dir()
     with ExitStack() as stack:
         environment: dict[str, str] = {}
+        server = None
         if settings.database_url:
             environment["PINQUEUE_DATABASE_URL"] = settings.database_url
         else:
-            environment["PINQUEUE_DATABASE_URL"] = stack.enter_context(embedded.running(folder))
+            server = embedded.EmbeddedPostgres(folder)
+            stack.callback(server.stop)
+            environment["PINQUEUE_DATABASE_URL"] = server.start()
         if not settings.secret_keys or not settings.pin_pepper:
             environment |= _kept_secrets(folder)
         simulator_port = free_port()
@@ -71,6 +78,8 @@ async def run(
                     "add --simulate-locks. Webhooks are taken; their PINs wait.[/]"
                 )
             keeping = [asyncio.create_task(children.keep_up(n, *a)) for n, a in parts.items()]
+            if server is not None:
+                keeping.append(asyncio.create_task(_keep_server_up(server)))
             try:
                 await answering(f"http://{_reachable(host)}:{port}/readyz", children)
                 await _announce(settings, console, environment, folder, host, port)
@@ -80,6 +89,28 @@ async def run(
                 for task in keeping:
                     task.cancel()
                 await asyncio.gather(*keeping, return_exceptions=True)
+
+
+async def _keep_server_up(server: embedded.EmbeddedPostgres) -> None:
+    """Start the database again whenever it is gone, until cancelled. The others wait for it."""
+    while True:
+        await asyncio.sleep(1)
+        if server.alive():
+            continue
+        log.error("database-exited")
+        starting = asyncio.ensure_future(asyncio.to_thread(_start_again, server))
+        try:
+            await asyncio.shield(starting)
+        except PinQueueError as error:
+            log.error("database-not-started", reason=str(error))
+        except asyncio.CancelledError:
+            await asyncio.wait([starting])  # whoever stops it next must find it whole
+            raise
+
+
+def _start_again(server: embedded.EmbeddedPostgres) -> None:
+    server.stop()
+    server.start()
 
 
 def read_settings_with(environment: dict[str, str]) -> Settings:
@@ -96,6 +127,7 @@ def simulated_tuya(port: int) -> dict[str, str]:
         "PINQUEUE_TUYA_ACCESS_ID": simulator.ACCESS_ID,
         "PINQUEUE_TUYA_ACCESS_SECRET": simulator.ACCESS_SECRET,
         "PINQUEUE_TUYA_URL": f"http://127.0.0.1:{port}",
+        "PINQUEUE_TUYA_CA": "",
     }
 
 
@@ -137,10 +169,12 @@ async def _announce(
         f"[bold green]PinQueue is up[/] at {address}, webhooks go to {address}/webhooks/SOURCE"
     )
     if key:
-        console.print(f"Admin API key, shown this once: [bold]{key}[/]")
+        console.print(f"Admin API key, shown this once: [bold]{key}[/]", soft_wrap=True)
     env_file = folder / "pinqueue.env"
     _write_environment(env_file, environment)
-    console.print(f"In another terminal:  set -a; . {shlex.quote(str(env_file))}; set +a")
+    # One line however narrow the terminal: it is there to be copied.
+    load = f"set -a; . {shlex.quote(str(env_file))}; set +a"
+    console.print("In another terminal: ", load, soft_wrap=True, markup=False, highlight=False)
     console.print("then e.g.             pinqueue locks list")
 
 

