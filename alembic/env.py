@@ -1,4 +1,4 @@
-"""Runs the migrations: one transaction each, one process at a time, never waiting long for a lock."""
+"""Runs the migrations: one transaction each, one process at a time, no long wait for a lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: every command, and nothing else. Each composes what it needs and calls one verb."""
+"""The command line: every command, nothing else. Each composes what it needs, calls one verb."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LogLevel = Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")]
 
 
 def main() -> None:
-    """Run the command line; a foreseen failure is one clear message and exit code 1 (2: settings)."""
+    """Run the command line; a foreseen failure is one message and exit code 1 (2: settings)."""
     try:
         cli()
     except PinQueueError as error:
@@ -67,7 +67,7 @@ def main() -> None:
 
 @cli.command("demo")
 def demo_() -> None:
-    """Show three stays, from signed webhook to revoked PIN, on this machine. Leaves nothing behind."""
+    """Show three stays, from signed webhook to revoked PIN. Leaves nothing behind."""
     logs.set_up(level="ERROR")
     sys.exit(asyncio.run(demo.run(Console())))
 
@@ -79,7 +79,7 @@ def up_(
     port: Port = 8080,
     simulate_locks: Annotated[bool, typer.Option(help="Locks of a simulated Tuya cloud.")] = False,
 ) -> None:
-    """Run everything on one machine: database (unless PINQUEUE_DATABASE_URL is set), web, worker."""
+    """Run everything on one machine: web, worker, and a database unless you name one."""
     logs.set_up()
     settings = read_settings()
     asyncio.run(

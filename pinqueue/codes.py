@@ -1,7 +1,7 @@
 """What a booking does to an access code: schedule it, move its window, withdraw it.
 
-Everything here happens in the caller's transaction and calls no lock; `operations.py` does that when
-the jobs ring.
+Everything here happens in the caller's transaction and calls no lock; `operations.py` does that
+when the jobs ring.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pinqueue.sealing import Sealer
 
 REMOTE_PREFIX = "pq-"
 CHOICES = 50
-"""Tries to find a PIN that is free on a lock. Of a million PINs at most some hundreds are in use."""
+"""Tries to find a PIN that is free on a lock: of a million, some hundreds are in use at most."""
 
 
 async def schedule(
@@ -35,7 +35,7 @@ async def schedule(
     lead: timedelta,
     now: datetime,
 ) -> None:
-    """Create a stay's access codes, one PIN on all doors where they take it, with both operations."""
+    """Create a stay's access codes with both operations, one PIN on all doors that take it."""
     due = due_times(window.starts_at, window.ends_at, lead, now)
     operations: list[Operation] = []
     preferred: dict[int, pins.Pin] = {}

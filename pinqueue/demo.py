@@ -129,7 +129,8 @@ async def _stage(console: Console, folder: Path) -> AsyncIterator[Stage]:
         client = await stack.enter_async_context(httpx2.AsyncClient(timeout=10, trust_env=False))
         secret = await _set_up(db, settings)
         console.print(
-            f"PostgreSQL, Tuya simulator, web and worker started in {time.monotonic() - started:.1f} s"
+            "PostgreSQL, Tuya simulator, web and worker started in "
+            f"{time.monotonic() - started:.1f} s"
         )
         yield Stage(
             console, settings, db, door, client, f"http://127.0.0.1:{web_port}", secret, children
@@ -314,7 +315,8 @@ class Stage:
     async def _print_audit(self) -> None:
         jobs = await self._ask(
             "SELECT reservation_id AS stay, lock_id AS lock, task, state, attempts,"
-            " scheduled_at::time(0) AS due, late_by, ran_for FROM audit_jobs ORDER BY scheduled_at, job_id"
+            " scheduled_at::time(0) AS due, late_by, ran_for"
+            " FROM audit_jobs ORDER BY scheduled_at, job_id"
         )
         timeline = await self._ask(
             "SELECT reservation_id AS stay, at::time(3) AS at, actor, event,"

@@ -12,7 +12,7 @@ LATE = 120
 
 
 async def report(session: Session) -> dict[str, Any]:
-    """`healthy` is true while every due operation is taken up in time; the rest says why it is not."""
+    """`healthy`: a worker lives and every due operation is taken up in time; and the figures."""
     (row,) = await store.rows(
         session,
         """

@@ -45,7 +45,7 @@ async def add_listing(
     lock_ids: Sequence[str],
     lead: timedelta | None,
 ) -> None:
-    """`listing_id` is the id its webhooks use. Events that waited for it are the caller's to adopt."""
+    """`listing_id` is the id its webhooks use. Events that waited for it the caller adopts."""
     if not listing_id.strip() or len(listing_id) > 128:
         raise PinQueueError("listing: give the id its webhooks use, at most 128 characters")
     try:
@@ -65,7 +65,7 @@ async def add_listing(
 async def link_lock(
     session: Session, planner: Planner, actor: str, listing_id: str, lock_id: str
 ) -> int:
-    """Guests of the listing, those with a stay ahead too, get a PIN on this lock; returns how many."""
+    """Guests of the listing get a PIN on this lock; returns how many stays ahead that concerns."""
     if await store.listing(session, listing_id) is None:
         raise NotFound(f"there is no listing {listing_id}: `pinqueue listings add` makes one")
     await _link(session, listing_id, lock_id)

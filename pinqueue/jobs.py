@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import procrastinate
+from procrastinate.types import JSONDict
 
 from pinqueue import store
 from pinqueue.db import Session, driver_connection
@@ -33,9 +34,10 @@ async def put(session: Session, operations: Sequence[Operation]) -> None:
     for (kind, at), group in groupby(ordered, key=lambda o: (o.kind, o.next_at)):
         batch = list(group)
         queue = QUEUES[OperationKind(kind)]
+        arguments: list[JSONDict] = [{"operation_id": operation.id} for operation in batch]
         job_ids = await _app.configure_task(
             queue, queue=queue, schedule_at=at, connection=connection
-        ).batch_defer_async(*[{"operation_id": operation.id} for operation in batch])
+        ).batch_defer_async(*arguments)
         for operation, job_id in zip(batch, job_ids, strict=True):
             operation.job_id = job_id
             records.append(

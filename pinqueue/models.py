@@ -1,4 +1,4 @@
-"""The tables: every law that a constraint can hold, a constraint holds, named for what it forbids."""
+"""The tables: every law that a constraint can hold, a constraint holds, named for what it says."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """One ring of an operation: claim it, go to the door, record what came of it.
 
 Intent is committed before a call to the lock and the outcome after it; no transaction is open while
-the network is. Three guards together make each operation happen once on the door, none of them alone:
-the mutex keeps two workers apart, the epoch lets a late worker change nothing, and the look by name
-finds what an unanswered call did.
+the network is. Three guards together make each operation happen once on the door, none of them does
+alone: the mutex keeps two workers apart, the epoch lets a late worker change nothing, and the look
+by name finds what an unanswered call did.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Ring:
         return Door(self.claim.lock.device_id, self.claim.lock.protocol)
 
     def now(self) -> datetime:
-        """The database's time, carried on by our own clock's pace: a wrong clock here does no harm."""
+        """The database's time, carried on at our clock's pace: a wrong clock here does no harm."""
         return self.claim.now + timedelta(seconds=time.monotonic() - self.claimed_on)
 
 
@@ -238,7 +238,7 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
 
 
 async def _give_up(session: Session, operation: Operation, code: AccessCode, why: str) -> None:
-    """A generate that fails leaves a failed code; a code being revoked stays so: it may still open."""
+    """A generate that fails leaves a failed code. A code being revoked stays so: it may open."""
     await store.fail_operation(session, operation, why)
     if operation.kind == OperationKind.GENERATE:
         await store.move_code(session, code, CodeState.FAILED, failed_at=operation.finished_at)
@@ -377,8 +377,8 @@ def _pin(bench: Workbench, ring: Ring) -> Pin:
 def wanted_window(code: AccessCode, told: Window | None, now: datetime) -> Window:
     """The window the lock should know, given the one it was told.
 
-    A start in the past is sent as now, since vendors refuse history, and is then kept: two starts in
-    the past open the door alike, and a change would take the PIN off the door for a while.
+    A start in the past is sent as now, since vendors refuse history, and is then kept: two starts
+    in the past open the door alike, and a change would take the PIN off the door for a while.
     """
     if told is not None and max(told.starts_at, code.starts_at) <= now:
         return Window(told.starts_at, code.ends_at)
@@ -402,7 +402,7 @@ def _waits(ring: Ring, why: str) -> TryLater:
 
 
 async def _record_intent(bench: Workbench, ring: Ring, pin_hash: str) -> Ring:
-    """Before a create: should no answer come, whoever looks next knows that one may be under way."""
+    """Before a create: should no answer come, whoever looks next knows of it."""
     async with bench.db.transaction() as session:
         _, code = await store.hold_claim(session, ring.claim)
         if code.remote_id is not None:  # the lock had it, and has it no longer

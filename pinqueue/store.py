@@ -264,7 +264,7 @@ async def code_for_update(session: Session, access_code_id: int) -> AccessCode:
 
 
 async def move_code(session: Session, code: AccessCode, to: CodeState, **values: Any) -> None:
-    """The one place where an access code's state changes; StateChanged unless the move is allowed."""
+    """The one place where a code's state changes; StateChanged unless the move is allowed."""
     moved = await session.execute(
         update(AccessCode)
         .where(AccessCode.id == code.id, AccessCode.state.in_(sources_of(to)))
@@ -547,7 +547,8 @@ async def prune_jobs(session: Session, retention: timedelta, limit: int = 1000) 
     """Delete job rows that ended so long ago, keeping their last state in our own record of them.
 
     Procrastinate's own pruning goes by the latest event, and a cancelled job's is its planned time:
-    a stay cancelled a year ahead would stay for a year. Failed jobs stay until somebody clears them.
+    a stay cancelled a year ahead would stay for a year. Failed jobs stay until somebody clears
+    them.
     """
     pruned = await session.execute(
         text("""

@@ -120,13 +120,13 @@ def made_database(server_url: str, name: str, template: str | None = None) -> It
         made += " TEMPLATE {}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         names = [sql.Identifier(part) for part in (name, template) if part]
-        connection.execute(sql.SQL(made).format(*names))  # type: ignore[arg-type]  # our own text
+        connection.execute(sql.SQL(made).format(*names))
     try:
         url = make_url(server_url).set(database=name)
         yield url.render_as_string(hide_password=False)
     finally:
         with psycopg.connect(server_url, autocommit=True) as connection:
-            connection.execute(sql.SQL(gone).format(sql.Identifier(name)))  # type: ignore[arg-type]
+            connection.execute(sql.SQL(gone).format(sql.Identifier(name)))
 
 
 @pytest.fixture
@@ -187,7 +187,9 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture(autouse=True)
 def no_advisory_lock_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """After a test, its database holds no advisory lock: none leaks, whatever the test did."""
-    url = request.getfixturevalue("database_url") if "database_url" in request.fixturenames else None
+    url = (
+        request.getfixturevalue("database_url") if "database_url" in request.fixturenames else None
+    )
     yield
     if url is None:
         return

@@ -1,4 +1,4 @@
-"""The world a test needs, made the way a person would make it, with what does not matter filled in."""
+"""The world a test needs, made the way a person would make it, the unimportant filled in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ async def add_listing(
         await inventory.add_listing(session, "test", listing, time_zone, list(locks), lead)
 
 
-async def add_source(db: Database, seal: Sealer, source: str = "main", secret: str = SECRET) -> None:
+async def add_source(
+    db: Database, seal: Sealer, source: str = "main", secret: str = SECRET
+) -> None:
     async with db.transaction() as session:
         await inventory.add_source(session, seal, "test", source, "pinqueue", secret)
 
@@ -66,7 +68,9 @@ async def receive(db: Database, planner: Planner, told: Booking, source: str | N
         return await reservations.receive(session, planner, source, told, now)
 
 
-def event(reservation_id: str = "res-1", kind: str = "reservation.created", **data: Any) -> dict[str, Any]:
+def event(
+    reservation_id: str = "res-1", kind: str = "reservation.created", **data: Any
+) -> dict[str, Any]:
     """The body of our own webhook shape."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {

@@ -66,9 +66,10 @@ def a_gateway(settings: Settings, *, timeout: float = 10.0) -> TuyaGateway:
 
 @asynccontextmanager
 async def a_workbench(
-    settings: Settings, db: Database, planner: Planner, *, timeout: float = 10.0
+    settings: Settings, db: Database, planner: Planner, *, patience: float = 10.0
 ) -> AsyncIterator[Workbench]:
-    gateway = a_gateway(settings, timeout=timeout)
+    """As worker.py makes one; `patience` in seconds bounds each call to the cloud."""
+    gateway = a_gateway(settings, timeout=patience)
     mutex = Mutex(settings.database_url)
     try:
         yield Workbench(
@@ -239,5 +240,5 @@ async def grace_is_over(bench: Workbench, reservation_id: str = "res-1") -> None
 async def until(true: Callable[[], Awaitable[object]], *, seconds: float = 10.0) -> None:
     """Wait until something is so; fails when it is not in time."""
     async with asyncio.timeout(seconds):
-        while not await true():
+        while not await true():  # noqa: ASYNC110  # rows give no signal
             await asyncio.sleep(0.02)

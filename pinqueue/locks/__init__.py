@@ -1,8 +1,8 @@
 """PORT: what PinQueue asks of a lock, whoever made it.
 
 An adapter translates the vendor's answers into these words and into the `LockError` classes of
-`errors.py`, and nothing of the vendor's passes it. Accepted is not confirmed: only `ON_DOOR` says that
-the PIN opens, and only a complete look without it (or `REMOVED`) says that it no longer does.
+`errors.py`, and nothing of the vendor's passes it. Accepted is not confirmed: only `ON_DOOR` says
+that the PIN opens, and only a complete look without it (or `REMOVED`) says that it no longer does.
 """
 
 from __future__ import annotations

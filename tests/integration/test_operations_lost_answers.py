@@ -61,7 +61,7 @@ async def test_a_create_whose_answer_was_lost_is_found_by_name_and_not_repeated(
 async def test_a_create_that_outlasts_our_patience_is_found_and_not_repeated(
     settings: Settings, bench: Workbench, prompt: Control
 ) -> None:
-    async with a_workbench(settings, bench.db, bench.planner, timeout=0.5) as hasty:
+    async with a_workbench(settings, bench.db, bench.planner, patience=0.5) as hasty:
         await book(hasty)
         prompt.fault("lost_answer", CREATE, seconds=30)
         assert isinstance(await ring(hasty, "generate"), TryLater)

@@ -59,7 +59,8 @@ async def test_a_stay_that_is_over_gets_no_code(db: Database, planner: Planner) 
     await factories.add_listing(db)
     now = datetime.now(UTC)
     told = factories.booking(
-        check_in=(now - timedelta(days=2)).isoformat(), check_out=(now - timedelta(hours=1)).isoformat()
+        check_in=(now - timedelta(days=2)).isoformat(),
+        check_out=(now - timedelta(hours=1)).isoformat(),
     )
     assert await factories.receive(db, planner, told) == "accepted"
     assert await factories.codes(db) == []
@@ -69,7 +70,8 @@ async def test_a_stay_that_has_begun_rings_at_once(db: Database, planner: Planne
     await factories.add_listing(db)
     now = datetime.now(UTC)
     told = factories.booking(
-        check_in=(now - timedelta(days=1)).isoformat(), check_out=(now + timedelta(hours=1)).isoformat()
+        check_in=(now - timedelta(days=1)).isoformat(),
+        check_out=(now + timedelta(hours=1)).isoformat(),
     )
     await factories.receive(db, planner, told)
     (code,) = await factories.codes(db)
@@ -114,8 +116,11 @@ async def test_a_cancel_before_its_create_leaves_a_tombstone(
     created = factories.booking()
     later = created.updated_at + timedelta(seconds=1)
     cancel = factories.booking(
-        status=ReservationStatus.CANCELLED, updated_at=later,
-        listing_id=None, check_in=None, check_out=None,
+        status=ReservationStatus.CANCELLED,
+        updated_at=later,
+        listing_id=None,
+        check_in=None,
+        check_out=None,
     )
     assert await factories.receive(db, planner, cancel) == "accepted"
     assert await factories.receive(db, planner, created) == "stale"
@@ -148,7 +153,9 @@ async def test_a_change_of_dates_moves_window_and_jobs_and_keeps_the_pin(
     assert (after.id, after.pin_sealed, after.ends_at) == (before.id, before.pin_sealed, later)
     assert await factories.value(db, JOBS) == 2
     scheduled = await factories.value(
-        db, "SELECT scheduled_at FROM procrastinate_jobs WHERE task_name='revoke_pin' AND status='todo'"
+        db,
+        "SELECT scheduled_at FROM procrastinate_jobs"
+        " WHERE task_name='revoke_pin' AND status='todo'",
     )
     assert scheduled == later
 
