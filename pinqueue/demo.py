@@ -27,7 +27,7 @@ from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.errors import PinQueueError
 from pinqueue.pins import Pin
-from pinqueue.processes import Children, answering, free_port
+from pinqueue.processes import Children, answering, finished, free_port
 from pinqueue.simulator import Control
 from pinqueue.tables import table
 
@@ -104,8 +104,8 @@ async def _stage(console: Console, folder: Path) -> AsyncIterator[Stage]:
             postgres = embedded.EmbeddedPostgres(folder / "data")
             # Registered first: a Ctrl-C in the middle of starting must leave no server behind.
             stack.callback(postgres.stop)
-            url = await asyncio.to_thread(postgres.start)
-            await asyncio.to_thread(schema.migrate, url)
+            url = await finished(postgres.start)
+            await finished(lambda: schema.migrate(url))
         simulator_port, web_port = free_port(), free_port()
         environment = {
             "PINQUEUE_DATABASE_URL": url,

@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import httpx2
 
@@ -16,6 +17,8 @@ from pinqueue import logs
 from pinqueue.errors import PinQueueError
 
 log = logs.get(__name__)
+
+T = TypeVar("T")
 
 STOP_WITHIN = 35.0  # seconds; a worker gives its running operations 30
 RESTART_AFTER = 1.0
@@ -90,6 +93,17 @@ async def answering(url: str, children: Children, *, within: float = 20.0) -> No
             if asyncio.get_running_loop().time() > deadline:
                 raise PinQueueError(f"{url} did not answer in {within:.0f} s: {problem}")
             await asyncio.sleep(0.05)
+
+
+async def finished(call: Callable[[], T]) -> T:
+    """What a call in a thread returns. Where we are cancelled meanwhile it is waited for: nothing
+    can stop it, and whoever cleans up must find its work whole."""
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.gather(running, return_exceptions=True)
+        raise
 
 
 def insist_free(host: str, port: int) -> None:

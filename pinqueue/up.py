@@ -18,7 +18,7 @@ from pinqueue import embedded, inventory, logs, schema, simulator, store
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database
 from pinqueue.errors import PinQueueError
-from pinqueue.processes import Children, answering, free_port, insist_free
+from pinqueue.processes import Children, answering, finished, free_port, insist_free
 
 log = logs.get(__name__)
 
@@ -98,14 +98,10 @@ async def _keep_server_up(server: embedded.EmbeddedPostgres) -> None:
         if server.alive():
             continue
         log.error("database-exited")
-        starting = asyncio.ensure_future(asyncio.to_thread(_start_again, server))
         try:
-            await asyncio.shield(starting)
+            await finished(lambda: _start_again(server))
         except PinQueueError as error:
             log.error("database-not-started", reason=str(error))
-        except asyncio.CancelledError:
-            await asyncio.wait([starting])  # whoever stops it next must find it whole
-            raise
 
 
 def _start_again(server: embedded.EmbeddedPostgres) -> None:
