@@ -206,6 +206,9 @@ class AccessCode(Base):
             name="digits_wiped_when_off_the_door",
         ),
         CheckConstraint(
+            "pin_sealed IS NULL OR pin_fingerprint IS NOT NULL", name="live_pin_has_fingerprint"
+        ),
+        CheckConstraint(
             "state NOT IN ('sent', 'active') OR (pin_hash IS NOT NULL AND remote_id IS NOT NULL)",
             name="on_the_lock_has_hash_and_remote_id",
         ),

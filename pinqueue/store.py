@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Text, func, or_, select, text, update
+from sqlalchemy import Text, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -37,6 +37,7 @@ from pinqueue.models import (
     WebhookEvent,
 )
 
+STRANDED_AFTER = timedelta(seconds=60)
 PIN_REST = timedelta(days=90)
 """How long a PIN that was on a lock is not used there again."""
 
@@ -476,7 +477,16 @@ async def due_without_job(session: Session, patience: timedelta, limit: int) -> 
         .where(
             Operation.state.in_(OPERATION_OPEN),
             Operation.next_at <= func.now() - patience,
-            func.coalesce(job_status, "").not_in(("todo", "doing")),
+            or_(
+                func.coalesce(job_status, "").not_in(("todo", "doing")),
+                # Its worker lives and is done with it, but could not write that down: nobody would
+                # ever take that job for stalled.
+                and_(
+                    job_status == "doing",
+                    Operation.state == OperationState.WAITING,
+                    Operation.next_at <= func.now() - STRANDED_AFTER,
+                ),
+            ),
         )
         .order_by(Operation.next_at)
         .limit(limit)

@@ -356,6 +356,10 @@ def upgrade() -> None:
             name=op.f("ck_access_codes_digits_wiped_when_off_the_door"),
         ),
         sa.CheckConstraint(
+            "pin_sealed IS NULL OR pin_fingerprint IS NOT NULL",
+            name=op.f("ck_access_codes_live_pin_has_fingerprint"),
+        ),
+        sa.CheckConstraint(
             "state <> 'active' OR active_at IS NOT NULL",
             name=op.f("ck_access_codes_active_has_active_at"),
         ),

@@ -25,6 +25,7 @@ from tests.operating import (
     gap,
     held,
     operation_of,
+    performed,
     put_on_door,
     ring,
     tell,
@@ -130,6 +131,30 @@ async def test_a_change_that_the_lock_did_not_take_leaves_the_earlier_pin_until_
             break
     after = await code_of(bench)
     assert (after.state, after.id, after.ends_at > code.ends_at) == ("active", code.id, True)
+    assert held(doors) == [(digits(bench, code), after.starts_at, after.ends_at)]
+    assert performed(doors, "DELETE") == 0, "it was on the door all the time"
+
+
+async def test_a_change_that_failed_before_the_pin_was_seen_leaves_no_pin_that_nobody_knows(
+    bench: Workbench, doors: Control
+) -> None:
+    """It reached the door unseen, and the lock fell silent: the removal only seems to be done."""
+    code = await book(bench)
+    await ring(bench, "generate")
+    doors.advance(1.1)
+    doors.state(ZIGBEE, asleep=True)
+    await tell(bench, lasts=timedelta(days=5))
+    await ring(bench, "generate")
+    doors.advance(4)
+    assert isinstance(await ring(bench, "generate"), TryLater)
+    name = (await code_of(bench)).remote_name
+    assert (name, len(held(doors))) == (code.remote_name, 1), "there still, under the name we know"
+    doors.state(ZIGBEE, asleep=False)
+    for _ in range(5):
+        doors.advance(4)
+        if await ring(bench, "generate") is None:
+            break
+    after = await code_of(bench)
     assert held(doors) == [(digits(bench, code), after.starts_at, after.ends_at)]
 
 

@@ -41,6 +41,7 @@ BROKEN = {
     "uq_access_codes_pin_in_use": CODE_1.format("pin_fingerprint = '\\x02'"),
     "uq_access_codes_one_per_stay_and_lock": CODE_1.format("reservation_id = 'r2'"),
     "uq_access_codes_remote_name": CODE_1.format("remote_name = 'pq-2'"),
+    "ck_access_codes_live_pin_has_fingerprint": CODE_1.format("pin_fingerprint = NULL"),
     "uq_locks_device_id": "UPDATE locks SET device_id = 'd1' WHERE id = 'l2'",
     # a window has a beginning and then an end
     "ck_access_codes_starts_before_it_ends": CODE_1.format("ends_at = starts_at"),

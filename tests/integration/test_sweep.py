@@ -107,12 +107,25 @@ async def test_an_operation_that_is_not_due_is_left_alone(db: Database, planner:
 
 async def test_an_operation_whose_job_waits_or_runs_is_left_alone(bench: Workbench) -> None:
     await book(bench)
-    await overdue(bench.db)
+    await overdue(bench.db, "30 s")
     await sweep.sweep(bench.db, RETENTION)
     await taken_by_a_worker(bench.db, "1 s")
     await sweep.sweep(bench.db, RETENTION)
     (job,) = await factories.rows(bench.db, JOBS)
     assert job["status"] == "doing"
+
+
+async def test_a_job_whose_end_its_living_worker_could_not_write_is_replaced(
+    bench: Workbench, prompt: Control
+) -> None:
+    await book(bench)
+    await taken_by_a_worker(bench.db, "1 s")
+    await overdue(bench.db, "2 minutes")
+    await sweep.sweep(bench.db, RETENTION)
+    assert [job["status"] for job in await factories.rows(bench.db, JOBS)] == ["doing", "todo"]
+    assert (await operation_of(bench, "generate")).rescues == 0
+    assert await ring(bench, "generate", as_if_due=False) is None
+    assert len(held(prompt)) == 1
 
 
 @pytest.mark.parametrize("heartbeat", ["30 s", None])
