@@ -103,9 +103,18 @@ async def withdraw(session: Session, actor: str, code: AccessCode, *, now: datet
         )
         await store.record(session, actor, "code:cancelled", code=code)
         return
-    if code.state != CodeState.REVOKING:
-        await store.move_code(session, code, CodeState.REVOKING, failed_at=None)
-        await store.record(session, actor, "code:withdrawn", code=code)
+    if code.state == CodeState.REVOKING:
+        await take_off(session, actor, code, now=now)
+        return
+    await store.move_code(session, code, CodeState.REVOKING, failed_at=None)
+    await store.record(session, actor, "code:withdrawn", code=code)
+    await _ring(session, code, OperationKind.REVOKE, now)
+
+
+async def take_off(session: Session, actor: str, code: AccessCode, *, now: datetime) -> None:
+    """Begin again to revoke a code whose last revoke failed; nothing where one is still open."""
+    if OperationKind.REVOKE not in await store.open_operations(session, code):
+        await store.record(session, actor, "revoke:begun_again", code=code)
         await _ring(session, code, OperationKind.REVOKE, now)
 
 

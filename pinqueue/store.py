@@ -582,6 +582,21 @@ async def prune_jobs(session: Session, retention: timedelta, limit: int = 1000) 
     return len(pruned.all())
 
 
+async def revokes_given_up(session: Session, rested: timedelta) -> Sequence[int]:
+    """Access codes that should be off their door and that no operation takes off any more, since
+    the last one failed so long ago."""
+    of_this_code = select(Operation).where(Operation.access_code_id == AccessCode.id)
+    return (
+        await session.scalars(
+            select(AccessCode.id).where(
+                AccessCode.state == CodeState.REVOKING,
+                ~of_this_code.where(Operation.state.in_(OPERATION_OPEN)).exists(),
+                ~of_this_code.where(Operation.finished_at > func.now() - rested).exists(),
+            )
+        )
+    ).all()
+
+
 async def forget_rested_pins(session: Session) -> int:
     """Let PINs that have been off their lock for 90 days be chosen there again."""
     done = await session.execute(

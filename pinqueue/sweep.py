@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from pinqueue import jobs, logs, store
+from pinqueue import codes, jobs, logs, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lifecycle import CodeState, OperationKind
@@ -25,6 +25,7 @@ DEAD_AFTER = timedelta(seconds=20)
 all, its epoch is spent: it can record nothing."""
 PATIENCE = timedelta(seconds=5)
 MOST_RESCUES = 3
+REVOKE_AGAIN_AFTER = timedelta(minutes=15)
 BATCH = 1000
 
 
@@ -32,6 +33,7 @@ async def sweep(db: Database, retention: timedelta) -> None:
     """One round. What another sweep has put right meanwhile is left alone."""
     await rescue_stalled(db)
     await defer_jobless(db)
+    await revoke_again(db)
     async with db.transaction() as session:
         await store.prune_jobs(session, retention)
         await store.forget_rested_pins(session)
@@ -62,6 +64,21 @@ async def defer_jobless(db: Database) -> int:
         return await _revive(session, silent, why=why)
 
     return await _one_by_one(db, revive, found)
+
+
+async def revoke_again(db: Database) -> int:
+    """Begin again where a revoke failed: a person may have mended what was wrong, and a former
+    guest's PIN must not stay on a door because nobody asked once more. Returns how many."""
+    async with db.transaction() as session:
+        found = await store.revokes_given_up(session, REVOKE_AGAIN_AFTER)
+
+    async def begin(session: Session, code_id: int) -> bool:
+        code = await store.code_for_update(session, code_id)
+        if code.state == CodeState.REVOKING:
+            await codes.take_off(session, ACTOR, code, now=await store.now(session))
+        return True
+
+    return await _one_by_one(db, begin, found)
 
 
 async def _one_by_one(
