@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -24,7 +23,8 @@ from pinqueue.config import (
 )
 from pinqueue.errors import ConfigInvalid
 
-KEY, OTHER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
+OTHER_KEY = "b29vb29vb29vb29vb29vb29vb29vb29vb29vb29vb28="
 PEPPER = "canary-pepper-canary-pepper-canary"
 SECRET = "canary0123456789canary0123456789"
 URL = "postgresql://someone:canary-password@db.example/pinqueue"
