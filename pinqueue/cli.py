@@ -22,7 +22,9 @@ from pinqueue import worker as worker_process
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database, Session
 from pinqueue.errors import ConfigInvalid, PinQueueError
+from pinqueue.jobs import QUEUES
 from pinqueue.locks.tuya import TuyaGateway
+from pinqueue.pins import LENGTHS
 from pinqueue.reservations import Planner
 from pinqueue.tables import show
 from pinqueue.web import HttpProtocol, create_app
@@ -126,13 +128,18 @@ def worker(
     settings = read_settings()
     settings.require(*config.STORE, *config.LOCK_CLOUD)
     schema.check(settings.database_url)
+    chosen = [queue.strip() for queue in queues.split(",") if queue.strip()]
+    if unknown := set(chosen) - set(QUEUES.values()):
+        raise PinQueueError(
+            f"--queues: {min(unknown)!r} is not one of {', '.join(QUEUES.values())}"
+        )
     concurrency = concurrency or settings.worker_concurrency
     uvloop.run(
         worker_process.run(
             settings,
             _gateway(settings, concurrency),
             concurrency=concurrency,
-            queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+            queues=chosen,
         )
     )
 
@@ -184,8 +191,8 @@ def simulator(
     """Run a Tuya cloud with simulated doors, for trying and testing."""
     logs.set_up(level="WARNING")
     pairs = [tuple(text.rsplit(":", 1)) for text in device or []]
-    if any(len(pair) != 2 for pair in pairs):
-        raise PinQueueError("--device: write ID:PROTOCOL, e.g. door-1:wifi")
+    if any(len(pair) != 2 or pair[1] not in LENGTHS for pair in pairs):
+        raise PinQueueError(f"--device: write ID:PROTOCOL, the protocol {', '.join(LENGTHS)}")
     tuya_simulator.run(host, port, access_id, access_secret, [(p[0], p[1]) for p in pairs])
 
 

@@ -72,6 +72,8 @@ async def move(
     """Give an access code another window. The PIN stays the same; what the lock already knows is
     changed there by a generate operation that rings at once."""
     if (code.starts_at, code.ends_at) == (window.starts_at, window.ends_at):
+        if code.state == CodeState.FAILED:
+            await begin_again(session, actor, code, now=now)
         return
     due = due_times(window.starts_at, window.ends_at, lead, now)
     code.starts_at, code.ends_at = window.starts_at, window.ends_at
@@ -104,18 +106,21 @@ async def withdraw(session: Session, actor: str, code: AccessCode, *, now: datet
         await store.record(session, actor, "code:cancelled", code=code)
         return
     if code.state == CodeState.REVOKING:
-        await take_off(session, actor, code, now=now)
+        await begin_again(session, actor, code, now=now)
         return
     await store.move_code(session, code, CodeState.REVOKING, failed_at=None)
     await store.record(session, actor, "code:withdrawn", code=code)
     await _ring(session, code, OperationKind.REVOKE, now)
 
 
-async def take_off(session: Session, actor: str, code: AccessCode, *, now: datetime) -> None:
-    """Begin again to revoke a code whose last revoke failed; nothing where one is still open."""
-    if OperationKind.REVOKE not in await store.open_operations(session, code):
-        await store.record(session, actor, "revoke:begun_again", code=code)
-        await _ring(session, code, OperationKind.REVOKE, now)
+async def begin_again(session: Session, actor: str, code: AccessCode, *, now: datetime) -> None:
+    """Begin again what failed: a generate of a failed code, a revoke of one still to be taken off.
+    Nothing where one is still open."""
+    revoking = code.state == CodeState.REVOKING
+    kind = OperationKind.REVOKE if revoking else OperationKind.GENERATE
+    if kind not in await store.open_operations(session, code):
+        await store.record(session, actor, f"{kind}:begun_again", code=code)
+        await _ring(session, code, kind, now)
 
 
 async def stop_generating(session: Session, code: AccessCode) -> None:
@@ -140,7 +145,7 @@ async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: dat
         await jobs.put(session, [operation])
     elif operation.state == OperationState.WAITING:
         operation.due_at = operation.next_at = at
-        operation.failures = 0
+        operation.failures, operation.first_claimed_at = 0, None
         await session.flush()
         await jobs.move(session, operation)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx2
 from rich.console import Console
+from rich.markup import escape
 from standardwebhooks import Webhook
 
 from pinqueue import audit, embedded, inventory, schema, sealing, up
@@ -86,7 +87,7 @@ async def run(console: Console) -> int:
                 await stage.play()
         except (PinQueueError, httpx2.HTTPError, TimeoutError) as error:
             why = str(error) or f"not done within {GIVE_UP_AFTER:.0f} s"
-            console.print(f"\n[bold red]The demo failed:[/] {why}", highlight=False)
+            console.print(f"\n[bold red]The demo failed:[/] {escape(why)}", highlight=False)
             _show_log(console, log_file)
             return 1
         except asyncio.CancelledError:

@@ -54,6 +54,7 @@ async def add_listing(
         raise PinQueueError(
             f"time zone: {time_zone!r} is not an IANA name such as America/Sao_Paulo"
         ) from None
+    await store.hold_set_up(session)
     await _insist_absent(session, Listing, listing_id)
     session.add(Listing(id=listing_id, time_zone=time_zone, lead=lead))
     await session.flush()
@@ -66,7 +67,8 @@ async def link_lock(
     session: Session, planner: Planner, actor: str, listing_id: str, lock_id: str
 ) -> int:
     """Guests of the listing get a PIN on this lock; returns how many stays ahead that concerns."""
-    if await store.listing(session, listing_id) is None:
+    # Held against bookings under way: each either sees the lock, or is seen by us below.
+    if await session.get(Listing, listing_id, with_for_update=True) is None:
         raise NotFound(f"there is no listing {listing_id}: `pinqueue listings add` makes one")
     await _link(session, listing_id, lock_id)
     await session.flush()

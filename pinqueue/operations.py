@@ -18,6 +18,7 @@ from typing import TypeVar
 from pinqueue import codes, logs, reservations, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import (
+    ConfigInvalid,
     LockBusy,
     LockError,
     LockFaulted,
@@ -204,7 +205,7 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
     try:
         async with bench.db.transaction() as session:
             operation, code = await store.hold_claim(session, ring.claim)
-            retry_at = _retry_at(bench, ring, operation, error)
+            retry_at = _retry_at(bench, ring, operation, code, error)
             if isinstance(error, PinRejected) and retry_at is not None:
                 await codes.replace_pin(session, bench.planner.sealer, ACTOR, code)
             outcome = "later" if retry_at else "failed"
@@ -245,15 +246,21 @@ async def _give_up(session: Session, operation: Operation, code: AccessCode, why
 
 
 def _retry_at(
-    bench: Workbench, ring: Ring, operation: Operation, error: TryLater | LockError
+    bench: Workbench,
+    ring: Ring,
+    operation: Operation,
+    code: AccessCode,
+    error: TryLater | LockError,
 ) -> datetime | None:
     """When to try again after this error; None when a person must act."""
     now = ring.now()
     if isinstance(error, TryLater):
         return error.retry_at
+    if (code.starts_at, code.ends_at) != (ring.code.starts_at, ring.code.ends_at):
+        return now  # the stay was moved meanwhile: what was asked for is no longer what is wanted
     if isinstance(error, LockRefused):
         return None
-    if operation.kind == OperationKind.GENERATE and now >= ring.code.ends_at:
+    if operation.kind == OperationKind.GENERATE and now >= code.ends_at:
         return None  # the stay is over: a PIN would help nobody
     if isinstance(error, LockUnreachable | LockFull):
         return next_look(operation.first_claimed_at or now, now)
@@ -299,6 +306,7 @@ async def _keep_one(bench: Workbench, ring: Ring, ours: Sequence[RemotePin]) -> 
 async def _create(bench: Workbench, ring: Ring) -> Ring:
     """Ask for the PIN, unless an earlier ask may still take effect."""
     _insist_no_create_in_doubt(bench, ring)
+    await _insist_gone(bench, ring)
     pin = _pin(bench, ring)
     pin_hash = ring.code.pin_hash or await bench.planner.sealer.hash_pin(ring.code.id, pin)
     ring = await _record_intent(bench, ring, pin_hash)
@@ -315,6 +323,16 @@ async def _create(bench: Workbench, ring: Ring) -> Ring:
     return ring
 
 
+async def _insist_gone(bench: Workbench, ring: Ring) -> None:
+    """What was accepted once and is not listed may be listed late, and be a second PIN beside the
+    next: it is given time to show, and then deleted by its id, before another is created."""
+    if ring.code.remote_id is None:
+        return
+    if ring.code.sent_at is not None and ring.code.sent_at + bench.grace > ring.now():
+        raise _waits(ring, "the lock's cloud does not list the PIN it accepted")
+    await _ask(bench.gateway.delete_pin(ring.door, ring.code.remote_id))
+
+
 def _has_to_change(ring: Ring, remote: RemotePin) -> bool:
     """Whether the lock has to be told the window: another one, or again the one it did not take."""
     wanted = wanted_window(ring.code, remote.window, ring.now())
@@ -324,11 +342,15 @@ def _has_to_change(ring: Ring, remote: RemotePin) -> bool:
 async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
     """Give a PIN that the lock's cloud has another window; the digits stay the same."""
     window = wanted_window(ring.code, remote.window, ring.now())
-    await _ask(
-        bench.gateway.change_pin(
-            ring.door, remote.remote_id, ring.code.remote_name, _pin(bench, ring), window
+    try:
+        await _ask(
+            bench.gateway.change_pin(
+                ring.door, remote.remote_id, ring.code.remote_name, _pin(bench, ring), window
+            )
         )
-    )
+    except PinRejected as error:
+        # The PIN is on the door: other digits would make a second one beside it.
+        raise LockFaulted(str(error), code=error.code) from error
     await _record_accepted(bench, ring, remote.remote_id)
 
 
@@ -371,7 +393,10 @@ async def _ask(call: Awaitable[T]) -> T:
 
 
 def _pin(bench: Workbench, ring: Ring) -> Pin:
-    return bench.planner.sealer.open_pin(ring.code.id, ring.code.pin_sealed or b"")
+    try:
+        return bench.planner.sealer.open_pin(ring.code.id, ring.code.pin_sealed or b"")
+    except ConfigInvalid as error:  # recorded as the reason, so that a person finds the setting
+        raise LockFaulted(str(error)) from error
 
 
 def wanted_window(code: AccessCode, told: Window | None, now: datetime) -> Window:

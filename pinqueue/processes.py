@@ -20,7 +20,7 @@ log = logs.get(__name__)
 
 T = TypeVar("T")
 
-STOP_WITHIN = 35.0  # seconds; a worker gives its running operations 30
+STOP_WITHIN = 25.0  # seconds; a worker gives its running operations 15
 RESTART_AFTER = 1.0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -55,6 +55,7 @@ async def receive(
 
     Raises BookingInvalid for a stay that cannot be, Conflict when another source owns the stay.
     """
+    booking = _not_from_the_future(booking, now)
     stay = await store.reservation_for_update(session, booking.reservation_id)
     if stay is not None and stay.source_id != source_id:
         raise Conflict(
@@ -104,6 +105,15 @@ async def plan(
         )
 
 
+def _not_from_the_future(booking: Booking, now: datetime) -> Booking:
+    """A version far ahead would make everything told later stale, the cancel too."""
+    return replace(
+        booking,
+        updated_at=min(booking.updated_at, now),
+        event_at=min(booking.event_at, now),
+    )
+
+
 async def _wanted(session: Session, stay: Reservation, now: datetime) -> dict[str, Lock]:
     """The locks the guest must be able to open, by id; none once the stay is over or off."""
     if stay.status != ReservationStatus.CONFIRMED or stay.listing_id is None:
@@ -127,6 +137,9 @@ async def _window_and_lead(
 
 async def _zone(session: Session, listing_id: str) -> ZoneInfo | None:
     listing = await store.listing(session, listing_id)
+    if listing is None:
+        await store.await_set_up(session)
+        listing = await store.listing(session, listing_id)
     return ZoneInfo(listing.time_zone) if listing else None
 
 

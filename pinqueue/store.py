@@ -38,6 +38,8 @@ from pinqueue.models import (
 )
 
 STRANDED_AFTER = timedelta(seconds=60)
+LONGEST_RING = timedelta(minutes=5)
+"""No ring lasts that long: each of its calls to a lock is bounded, and they are few."""
 PIN_REST = timedelta(days=90)
 """How long a PIN that was on a lock is not used there again."""
 
@@ -137,6 +139,19 @@ async def unmapped_events(session: Session, listing_id: str) -> Sequence[Webhook
 
 
 # Listings and reservations
+
+_SET_UP = 0x50510001_00000000
+"""The advisory lock that keeps adding a listing and finding none apart. See mutex.NAMESPACE."""
+
+
+async def hold_set_up(session: Session) -> None:
+    """Until this transaction ends, nobody finds that a listing is missing."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SET_UP})
+
+
+async def await_set_up(session: Session) -> None:
+    """Let a listing that is being added appear; one added later will find what we leave."""
+    await session.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _SET_UP})
 
 
 async def listing(session: Session, listing_id: str) -> Listing | None:
@@ -467,7 +482,12 @@ class Silent:
 async def due_without_job(session: Session, patience: timedelta, limit: int) -> list[Silent]:
     """Open operations that should have rung `patience` ago and that no job will ring for."""
     job_status = (
-        text("SELECT status::text FROM procrastinate_jobs WHERE id = operations.job_id")
+        # A waiting job that is planned for later was put off by a worker whose clock is wrong.
+        text(
+            "SELECT CASE WHEN status = 'todo' AND scheduled_at > now() + interval '1 minute'"
+            " THEN 'put off' ELSE status::text END"
+            " FROM procrastinate_jobs WHERE id = operations.job_id"
+        )
         .columns(status=Text)
         .scalar_subquery()
         .label("job_status")
@@ -485,6 +505,11 @@ async def due_without_job(session: Session, patience: timedelta, limit: int) -> 
                     job_status == "doing",
                     Operation.state == OperationState.WAITING,
                     Operation.next_at <= func.now() - STRANDED_AFTER,
+                ),
+                and_(
+                    job_status == "doing",
+                    Operation.state == OperationState.ACTIVE,
+                    Operation.claimed_at <= func.now() - LONGEST_RING,
                 ),
             ),
         )
@@ -582,15 +607,28 @@ async def prune_jobs(session: Session, retention: timedelta, limit: int = 1000) 
     return len(pruned.all())
 
 
-async def revokes_given_up(session: Session, rested: timedelta) -> Sequence[int]:
-    """Access codes that should be off their door and that no operation takes off any more, since
-    the last one failed so long ago."""
+async def given_up(session: Session, rested: timedelta) -> Sequence[int]:
+    """Access codes whose last operation failed so long ago, and which nothing moves on any more:
+    to be taken off their door, or to be put there for a stay that is not over."""
     of_this_code = select(Operation).where(Operation.access_code_id == AccessCode.id)
     return (
         await session.scalars(
             select(AccessCode.id).where(
-                AccessCode.state == CodeState.REVOKING,
-                ~of_this_code.where(Operation.state.in_(OPERATION_OPEN)).exists(),
+                or_(
+                    and_(
+                        AccessCode.state == CodeState.REVOKING,
+                        ~of_this_code.where(
+                            Operation.state.in_(OPERATION_OPEN), Operation.kind == "revoke"
+                        ).exists(),
+                    ),
+                    and_(
+                        AccessCode.state == CodeState.FAILED,
+                        AccessCode.ends_at > func.now(),
+                        ~of_this_code.where(
+                            Operation.state.in_(OPERATION_OPEN), Operation.kind == "generate"
+                        ).exists(),
+                    ),
+                ),
                 ~of_this_code.where(Operation.finished_at > func.now() - rested).exists(),
             )
         )

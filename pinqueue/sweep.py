@@ -20,12 +20,13 @@ T = TypeVar("T")
 
 ACTOR = "sweep"
 EVERY = timedelta(seconds=15)
-DEAD_AFTER = timedelta(seconds=20)
+DEAD_AFTER = timedelta(seconds=25)
 """A worker whose heartbeat (every 5 s) is older than this is taken for dead. Should it live after
-all, its epoch is spent: it can record nothing."""
+all, its epoch is spent: it can record nothing. Longer than a worker takes to stop, since one that
+stops no longer beats."""
 PATIENCE = timedelta(seconds=5)
 MOST_RESCUES = 3
-REVOKE_AGAIN_AFTER = timedelta(minutes=15)
+BEGIN_AGAIN_AFTER = timedelta(minutes=15)
 BATCH = 1000
 
 
@@ -33,7 +34,7 @@ async def sweep(db: Database, retention: timedelta) -> None:
     """One round. What another sweep has put right meanwhile is left alone."""
     await rescue_stalled(db)
     await defer_jobless(db)
-    await revoke_again(db)
+    await begin_again(db)
     async with db.transaction() as session:
         await store.prune_jobs(session, retention)
         await store.forget_rested_pins(session)
@@ -66,16 +67,17 @@ async def defer_jobless(db: Database) -> int:
     return await _one_by_one(db, revive, found)
 
 
-async def revoke_again(db: Database) -> int:
-    """Begin again where a revoke failed: a person may have mended what was wrong, and a former
-    guest's PIN must not stay on a door because nobody asked once more. Returns how many."""
+async def begin_again(db: Database) -> int:
+    """Begin again where an operation failed: a person may have mended what was wrong, and nobody
+    must stand before a door, or open it after his stay, because we did not ask once more. Returns
+    how many."""
     async with db.transaction() as session:
-        found = await store.revokes_given_up(session, REVOKE_AGAIN_AFTER)
+        found = await store.given_up(session, BEGIN_AGAIN_AFTER)
 
     async def begin(session: Session, code_id: int) -> bool:
         code = await store.code_for_update(session, code_id)
-        if code.state == CodeState.REVOKING:
-            await codes.take_off(session, ACTOR, code, now=await store.now(session))
+        if code.state in (CodeState.REVOKING, CodeState.FAILED):
+            await codes.begin_again(session, ACTOR, code, now=await store.now(session))
         return True
 
     return await _one_by_one(db, begin, found)
@@ -109,6 +111,9 @@ async def _revive(session: Session, silent: store.Silent, *, why: str) -> bool:
         await store.fail_operation(session, operation, reason)
         if operation.kind == OperationKind.GENERATE and code.state != CodeState.FAILED:
             await store.move_code(session, code, CodeState.FAILED, failed_at=operation.finished_at)
+        elif operation.kind == OperationKind.REVOKE and code.state != CodeState.REVOKING:
+            # So that it is known to be still to come off, and is begun again.
+            await codes.withdraw(session, ACTOR, code, now=await store.now(session))
     else:
         event, reason = "rescued", why
         operation.next_at = await store.now(session)

@@ -16,6 +16,10 @@ from rich.text import Text
 Row = dict[str, Any]
 
 
+MOST_COLUMNS = 8
+"""More do not fit beside each other on a terminal."""
+
+
 def show(
     rows: Sequence[Row], *, title: str = "", as_json: bool = False, as_csv: bool = False
 ) -> None:
@@ -26,8 +30,19 @@ def show(
         _write_csv(rows)
     elif not rows:
         Console().print(f"{title}: nothing" if title else "nothing")
+    elif len(rows[0]) > MOST_COLUMNS:
+        _write_blocks(rows, title)
     else:
         Console().print(table(rows, title))
+
+
+def _write_blocks(rows: Sequence[Row], title: str) -> None:
+    """One row a block, one value a line: as columns so many would be a letter wide."""
+    width = max(len(column) for column in rows[0])
+    for number, row in enumerate(rows, 1):
+        sys.stdout.write(f"{title} {number} of {len(rows)}\n")
+        for column, value in row.items():
+            sys.stdout.write(f"  {column:<{width}}  {_text(value)}\n")
 
 
 def table(rows: Sequence[Row], title: str = "") -> Table:

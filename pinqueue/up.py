@@ -17,12 +17,13 @@ from rich.console import Console
 from pinqueue import embedded, inventory, logs, schema, simulator, store
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database
-from pinqueue.errors import PinQueueError
+from pinqueue.errors import ConfigInvalid, PinQueueError
 from pinqueue.processes import Children, answering, finished, free_port, insist_free
 
 log = logs.get(__name__)
 
 FIRST_KEY = "admin"
+ENV_FILE = "pinqueue.env"
 
 
 def new_secrets() -> dict[str, str]:
@@ -48,6 +49,11 @@ async def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     folder = data_dir or embedded.default_data_dir()
+    if settings.database_url and settings.database_url == _announced_url(folder):
+        raise ConfigInvalid(
+            f"this shell has loaded {folder / ENV_FILE}, which is for the other commands: "
+            "start `pinqueue up` from a shell that has not"
+        )
     with ExitStack() as stack:
         environment: dict[str, str] = {}
         server = None
@@ -144,9 +150,15 @@ def _kept_secrets(folder: Path) -> dict[str, str]:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lines = "".join(f"{name}={value}\n" for name, value in new_secrets().items())
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # Whole or not at all: an empty file would be taken for this machine's secrets.
+        half = path.with_suffix(".new")
+        half.unlink(missing_ok=True)
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        half.rename(path)
     pairs = (line.partition("=") for line in path.read_text().splitlines() if line.strip())
     return {name: value for name, _, value in pairs}
 
@@ -166,12 +178,21 @@ async def _announce(
     )
     if key:
         console.print(f"Admin API key, shown this once: [bold]{key}[/]", soft_wrap=True)
-    env_file = folder / "pinqueue.env"
+    env_file = folder / ENV_FILE
     _write_environment(env_file, environment)
     # One line however narrow the terminal: it is there to be copied.
     load = f"set -a; . {shlex.quote(str(env_file))}; set +a"
     console.print("In another terminal: ", load, soft_wrap=True, markup=False, highlight=False)
     console.print("then e.g.             pinqueue locks list")
+
+
+def _announced_url(folder: Path) -> str | None:
+    """The database that an earlier `up` on this folder announced, None where there was none."""
+    path = folder / ENV_FILE
+    lines = path.read_text().splitlines() if path.is_file() else []
+    pairs = (line.partition("=") for line in lines)
+    found = (value for name, _, value in pairs if name == "PINQUEUE_DATABASE_URL")
+    return next((shlex.split(value)[0] for value in found), None)
 
 
 def _write_environment(path: Path, environment: dict[str, str]) -> None:

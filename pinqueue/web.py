@@ -29,6 +29,8 @@ log = logs.get(__name__)
 POOL_SIZE = 20
 LARGEST_HEAD, MOST_HEADERS = 16 * 1024, 100
 """Bytes of a request before its body, and how many headers it may have."""
+LARGEST_GAP = 512 * 1024
+"""Bytes that may come after the head without being body: more is a trailer without end."""
 
 
 class State(TypedDict):
@@ -72,8 +74,8 @@ async def readyz(request: Request) -> Response:
     try:
         async with db.transaction() as session:
             await store.now(session)
-    except DatabaseUnavailable as error:
-        return JSONResponse({"status": "unavailable", "reason": str(error)}, 503)
+    except DatabaseUnavailable:
+        return JSONResponse({"status": "unavailable", "reason": "database"}, 503)
     return JSONResponse({"status": "ok"})
 
 
@@ -119,8 +121,8 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         super().data_received(data)
-        if self._in_head and self._received > LARGEST_HEAD:
-            self.send_400_response("The head of the request is too large.")
+        if self._received > (LARGEST_HEAD if self._in_head else LARGEST_GAP):
+            self.send_400_response("The head or the trailer of the request is too large.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -131,4 +133,14 @@ class HttpProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > LARGEST_HEAD or len(self.headers) > MOST_HEADERS:
             raise ValueError("the head of the request is too large")  # the parser answers 400
+        self._received = 0
         super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # After the head come only trailers, which nobody reads: kept, they could grow for ever.
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._received = 0
+        super().on_body(body)

@@ -29,7 +29,7 @@ log = logs.get(__name__)
 
 POLL_EVERY = 1.0  # seconds; notifications wake the worker at once, planned times only this does
 HEARTBEAT_EVERY = 5.0
-GRACEFUL_STOP = 30.0
+GRACEFUL_STOP = 15.0
 RESTART_AFTER = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one repeats
 WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if need be
 
@@ -37,7 +37,7 @@ WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if
 async def run(
     settings: Settings, gateway: LockGateway, *, concurrency: int, queues: Sequence[str]
 ) -> None:
-    """Work until SIGTERM or SIGINT; what runs then is finished, or handed over after 30 seconds."""
+    """Work until SIGTERM or SIGINT; what runs then is finished, or handed over after 15 seconds."""
     settings.require(*STORE, *LOCK_CLOUD)
     stopping = _stop_signal()
     db = Database(settings.database_url, pool_size=concurrency + 2, name="pinqueue-worker")

@@ -40,9 +40,9 @@ async def refused(bench: Workbench, prompt: Control) -> Workbench:
 async def test_a_failed_revoke_is_begun_again_after_a_quarter_of_an_hour(
     refused: Workbench, prompt: Control
 ) -> None:
-    assert await sweep.revoke_again(refused.db) == 0
+    assert await sweep.begin_again(refused.db) == 0
     await execute(refused.db, ASIDE)
-    assert await sweep.revoke_again(refused.db) == 1
+    assert await sweep.begin_again(refused.db) == 1
     assert await ring(refused, "revoke", as_if_due=False) is None
     assert (await code_of(refused)).state == "revoked"
     assert held(prompt) == []
@@ -50,8 +50,8 @@ async def test_a_failed_revoke_is_begun_again_after_a_quarter_of_an_hour(
 
 async def test_it_is_begun_once_by_two_sweeps(refused: Workbench) -> None:
     await execute(refused.db, ASIDE)
-    await sweep.revoke_again(refused.db)
-    assert await sweep.revoke_again(refused.db) == 0
+    await sweep.begin_again(refused.db)
+    assert await sweep.begin_again(refused.db) == 0
     code = await code_of(refused)
     open_ = [o for o in await factories.operations(refused.db, code) if o.state == "waiting"]
     assert [o.kind for o in open_] == ["revoke"]
@@ -70,5 +70,5 @@ async def test_a_code_that_is_off_its_door_is_left_alone(bench: Workbench, promp
     await cancel(bench)
     assert await ring(bench, "revoke") is None
     await execute(bench.db, ASIDE)
-    assert await sweep.revoke_again(bench.db) == 0
+    assert await sweep.begin_again(bench.db) == 0
     assert held(prompt, ZIGBEE) == []
