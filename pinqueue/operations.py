@@ -325,10 +325,12 @@ async def _create(bench: Workbench, ring: Ring) -> Ring:
 
 async def _insist_gone(bench: Workbench, ring: Ring) -> None:
     """What was accepted once and is not listed may be listed late, and be a second PIN beside the
-    next: it is given time to show, and then deleted by its id, before another is created."""
+    next: unless it was seen on the door before, it is given time to show; then it is deleted by its
+    id, before another is created."""
     if ring.code.remote_id is None:
         return
-    if ring.code.sent_at is not None and ring.code.sent_at + bench.grace > ring.now():
+    sent_at, seen = ring.code.sent_at, ring.code.active_at is not None
+    if not seen and sent_at is not None and sent_at + bench.grace > ring.now():
         raise _waits(ring, "the lock's cloud does not list the PIN it accepted")
     await _ask(bench.gateway.delete_pin(ring.door, ring.code.remote_id))
 

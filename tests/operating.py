@@ -228,11 +228,12 @@ async def execute(db: Database, statement: str, **parameters: Any) -> None:
 
 
 async def grace_is_over(bench: Workbench, reservation_id: str = "res-1") -> None:
-    """As though a create that was never answered had been sent two minutes earlier."""
+    """As though the last create had been sent two minutes earlier."""
     await execute(
         bench.db,
         "UPDATE access_codes SET create_in_doubt_since = create_in_doubt_since"
-        " - interval '2 minutes' WHERE reservation_id = :id",
+        " - interval '2 minutes', sent_at = sent_at - interval '2 minutes'"
+        " WHERE reservation_id = :id",
         id=reservation_id,
     )
 

@@ -23,6 +23,7 @@ from tests.operating import (
     door_of,
     execute,
     gap,
+    grace_is_over,
     held,
     operation_of,
     performed,
@@ -150,6 +151,7 @@ async def test_a_change_that_failed_before_the_pin_was_seen_leaves_no_pin_that_n
     name = (await code_of(bench)).remote_name
     assert (name, len(held(doors))) == (code.remote_name, 1), "there still, under the name we know"
     doors.state(ZIGBEE, asleep=False)
+    await grace_is_over(bench)
     for _ in range(5):
         doors.advance(4)
         if await ring(bench, "generate") is None:
