@@ -31,6 +31,8 @@ KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
     "connect_timeout": 5,  # seconds
+    # A database made with SQL_ASCII would otherwise give bytes where text is meant.
+    "client_encoding": "utf8",
 }
 
 WEB_LIMITS = "-c lock_timeout=1s -c statement_timeout=1400ms"

@@ -76,7 +76,8 @@ def _container() -> Iterator[str]:
         from testcontainers.postgres import PostgresContainer
 
         with PostgresContainer(IMAGE, driver=None) as container:
-            yield container.get_connection_url()
+            # An image's database may be SQL_ASCII: a test's own psycopg would read bytes there.
+            yield container.get_connection_url() + "?client_encoding=utf8"
 
 
 @contextmanager
