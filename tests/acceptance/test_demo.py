@@ -72,6 +72,8 @@ def test_the_demo_stopped_by_ctrl_c_leaves_nothing(house: House, room: Path) -> 
 
 def test_the_demo_told_to_stop_while_it_starts_leaves_nothing(house: House, room: Path) -> None:
     demo = house.start("demo", settings={"TMPDIR": str(room)})
+    # Its folder first: only then does it listen for signals, and not still import.
+    until(lambda: [*room.glob("pinqueue-demo-*")], "its folder is made")
     until(lambda: processes_naming(str(room))[1:], "its first process runs")
     demo.ask_to_stop()
     assert demo.code() == 130
