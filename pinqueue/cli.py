@@ -19,10 +19,10 @@ from rich.markup import escape
 from pinqueue import audit, config, demo, health, inventory, logs, schema, sealing, up, webhooks
 from pinqueue import simulator as tuya_simulator
 from pinqueue import worker as worker_process
+from pinqueue.alarms import QUEUES
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database, Session
 from pinqueue.errors import ConfigInvalid, PinQueueError
-from pinqueue.jobs import QUEUES
 from pinqueue.locks.tuya import TuyaGateway
 from pinqueue.pins import LENGTHS
 from pinqueue.reservations import Planner

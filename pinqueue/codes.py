@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pinqueue import jobs, pins, store
+from pinqueue import alarms, pins, store
 from pinqueue.db import Session
 from pinqueue.errors import Conflict
 from pinqueue.lifecycle import CodeState, OperationKind, OperationState
@@ -57,7 +57,7 @@ async def schedule(
             ends_at=window.ends_at.isoformat(),
             generate_at=due.generate_at.isoformat(),
         )
-    await jobs.put(session, operations)
+    await alarms.put(session, operations)
 
 
 async def move(
@@ -71,11 +71,13 @@ async def move(
 ) -> None:
     """Give an access code another window. The PIN stays the same; what the lock already knows is
     changed there by a generate operation that rings at once."""
+    due = due_times(window.starts_at, window.ends_at, lead, now)
     if (code.starts_at, code.ends_at) == (window.starts_at, window.ends_at):
         if code.state == CodeState.FAILED:
             await begin_again(session, actor, code, now=now)
+        elif code.state == CodeState.SCHEDULED:
+            await _follow_lead(session, actor, code, due.generate_at, now)
         return
-    due = due_times(window.starts_at, window.ends_at, lead, now)
     code.starts_at, code.ends_at = window.starts_at, window.ends_at
     await session.flush()
     generate_at = due.generate_at if code.state == CodeState.SCHEDULED else now
@@ -91,26 +93,33 @@ async def move(
     )
 
 
-async def withdraw(session: Session, actor: str, code: AccessCode, *, now: datetime) -> None:
+async def withdraw(
+    session: Session, actor: str, code: AccessCode, *, now: datetime
+) -> set[OperationKind]:
     """Take an access code back: at once where nothing of it is on a door, else by revoking it.
 
     A generate operation that is running is not torn: it finds its claim gone, records nothing, and
-    the revoke, which waits for it, undoes what it did.
+    the revoke, which waits for it, undoes what it did. Returns the kinds of operation that were
+    planned and will not happen as planned: one that has begun is not among them.
     """
-    await stop_generating(session, code)
+    cancelled: set[OperationKind] = set()
+    if await stop_generating(session, code):
+        cancelled.add(OperationKind.GENERATE)
     if code.state == CodeState.SCHEDULED:
-        await _cancel(session, code, OperationKind.REVOKE)
+        if await _cancel(session, code, OperationKind.REVOKE):
+            cancelled.add(OperationKind.REVOKE)
         await store.move_code(
             session, code, CodeState.CANCELLED, cancelled_at=now, pin_sealed=None, pin_hash=None
         )
         await store.record(session, actor, "code:cancelled", code=code)
-        return
-    if code.state == CodeState.REVOKING:
+    elif code.state == CodeState.REVOKING:
         await begin_again(session, actor, code, now=now)
-        return
-    await store.move_code(session, code, CodeState.REVOKING, failed_at=None)
-    await store.record(session, actor, "code:withdrawn", code=code)
-    await _ring(session, code, OperationKind.REVOKE, now)
+    else:
+        await store.move_code(session, code, CodeState.REVOKING, failed_at=None)
+        await store.record(session, actor, "code:withdrawn", code=code)
+        if await _ring(session, code, OperationKind.REVOKE, now):
+            cancelled.add(OperationKind.REVOKE)
+    return cancelled
 
 
 async def begin_again(session: Session, actor: str, code: AccessCode, *, now: datetime) -> None:
@@ -120,34 +129,71 @@ async def begin_again(session: Session, actor: str, code: AccessCode, *, now: da
     kind = OperationKind.REVOKE if revoking else OperationKind.GENERATE
     if kind not in await store.open_operations(session, code):
         await store.record(session, actor, f"{kind}:begun_again", code=code)
+        await alarms.drop_failed(session, code, kind)
         await _ring(session, code, kind, now)
 
 
-async def stop_generating(session: Session, code: AccessCode) -> None:
-    await _cancel(session, code, OperationKind.GENERATE)
+async def retry(
+    session: Session, actor: str, code: AccessCode, kind: OperationKind, *, now: datetime
+) -> None:
+    """Begin again, at once, what failed of an access code. Raises Conflict when nothing of that
+    kind is left to do."""
+    wanted = CodeState.REVOKING if kind == OperationKind.REVOKE else CodeState.FAILED
+    if kind in await store.open_operations(session, code):
+        await alarms.drop_failed(session, code, kind)
+        await _ring(session, code, kind, now)
+    elif code.state != wanted or (kind == OperationKind.GENERATE and code.ends_at <= now):
+        over = ", and its stay is over" if code.ends_at <= now else ""
+        raise Conflict(f"nothing is left to retry: access code {code.id} is {code.state}{over}")
+    else:
+        await begin_again(session, actor, code, now=now)
 
 
-async def _cancel(session: Session, code: AccessCode, kind: OperationKind) -> None:
-    if operation := (await store.open_operations(session, code)).get(kind):
-        await jobs.take_back(session, operation)
-        await store.cancel_operation(session, operation)
+async def stop_generating(session: Session, code: AccessCode) -> bool:
+    """False when no generate operation was waiting: there is none, or it is running."""
+    return await _cancel(session, code, OperationKind.GENERATE)
 
 
-async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: datetime) -> None:
+async def _cancel(session: Session, code: AccessCode, kind: OperationKind) -> bool:
+    operation = (await store.open_operations(session, code)).get(kind)
+    if operation is None:
+        return False
+    waited = operation.state == OperationState.WAITING
+    await alarms.take_back(session, operation)
+    await store.cancel_operation(session, operation)
+    return waited
+
+
+async def _follow_lead(
+    session: Session, actor: str, code: AccessCode, generate_at: datetime, now: datetime
+) -> None:
+    """Move a planned generate operation when the lead is another than it was planned with."""
+    operation = (await store.open_operations(session, code)).get(OperationKind.GENERATE)
+    if operation is not None and max(operation.due_at, now) != generate_at:
+        await _ring(session, code, OperationKind.GENERATE, generate_at)
+        await store.record(
+            session, actor, "code:lead_changed", code=code, generate_at=generate_at.isoformat()
+        )
+
+
+async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: datetime) -> bool:
     """Have the code's operation of that kind ring at another time; open one where there is none.
 
     One that is running stays: its worker reads the rows again before it records, and goes round
-    once more.
+    once more. Returns whether one was waiting, and so was moved.
     """
     operation = (await store.open_operations(session, code)).get(kind)
     if operation is None:
         operation = await store.insert_operation(session, code, kind, at)
-        await jobs.put(session, [operation])
-    elif operation.state == OperationState.WAITING:
-        operation.due_at = operation.next_at = at
-        operation.failures, operation.first_claimed_at = 0, None
-        await session.flush()
-        await jobs.move(session, operation)
+        await alarms.put(session, [operation])
+        return False
+    if operation.state != OperationState.WAITING:
+        return False
+    operation.due_at = operation.next_at = at
+    operation.failures, operation.first_claimed_at = 0, None
+    await session.flush()
+    await alarms.move(session, operation)
+    return True
 
 
 async def _insert_with_free_pin(

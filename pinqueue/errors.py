@@ -6,7 +6,8 @@ PinQueueError
 ├── DatabaseUnavailable    try again: the database cannot be reached or is being changed
 ├── NotFound               nothing there by that name
 ├── Conflict               what is asked contradicts what is stored
-├── BookingInvalid         a booking says something that cannot be: the field and the remedy
+├── InputInvalid           what was given cannot be: the field and the remedy
+│   └── BookingInvalid     a booking says something that cannot be
 ├── StateChanged           somebody else moved the row first: stop, touch nothing
 ├── TryLater               this is not the moment; `retry_at` is
 └── LockError              the lock, or the cloud before it, did not do what was asked
@@ -54,12 +55,16 @@ class Conflict(PinQueueError):
     """That contradicts what is stored already."""
 
 
-class BookingInvalid(PinQueueError):
-    """A booking says something that cannot be."""
+class InputInvalid(PinQueueError):
+    """What was given cannot be."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+
+
+class BookingInvalid(InputInvalid):
+    """A booking says something that cannot be."""
 
 
 class StateChanged(PinQueueError):

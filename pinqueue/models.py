@@ -174,6 +174,7 @@ class Reservation(Base):
         CheckConstraint(
             "(status = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled_has_cancelled_at"
         ),
+        CheckConstraint("lead >= interval '0'", name="lead_not_negative"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, comment="The id its source gave it")
@@ -184,6 +185,12 @@ class Reservation(Base):
     check_out_at: Mapped[datetime | None]
     guest_name: Mapped[str | None]
     guest_phone: Mapped[str | None]
+    lead: Mapped[timedelta | None] = mapped_column(
+        comment="How long before check-in its PINs are programmed; NULL: as its listing says"
+    )
+    pins_withheld_at: Mapped[datetime | None] = mapped_column(
+        comment="Its jobs were cancelled by hand: no PIN until they are scheduled again"
+    )
     source_updated_at: Mapped[datetime] = mapped_column(comment="Version: the source's last change")
     source_event_at: Mapped[datetime] = mapped_column(
         comment="Version, second: the event's own time"
@@ -355,6 +362,18 @@ class JobRecord(Base):
     scheduled_at: Mapped[datetime]
     deferred_at: Mapped[datetime] = _created_at()
     state: Mapped[str | None] = mapped_column(comment="Its last state, written when it is pruned")
+
+
+class JobCount(Base):
+    """How the number of jobs in a queue and status changed. Summed up, it counts a million jobs in
+    a millisecond; triggers on Procrastinate's table write it, the sweep folds it together."""
+
+    __tablename__ = "job_counts"
+
+    id: Mapped[int] = _id()
+    queue: Mapped[str]
+    status: Mapped[str] = mapped_column(comment="Procrastinate's word: todo, doing, succeeded, ...")
+    change: Mapped[int]
 
 
 class AuditEvent(Base):

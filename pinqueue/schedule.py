@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from pinqueue.errors import BookingInvalid
+from pinqueue.errors import BookingInvalid, InputInvalid
 
 LONGEST_STAY = timedelta(days=365)
 EARLIEST_YEAR, LATEST_YEAR = 2000, 2200
@@ -79,6 +79,13 @@ def check_stay(check_in: datetime, check_out: datetime) -> None:
         raise BookingInvalid(
             "check_out", f"must be at most {LONGEST_STAY.days} days after check_in"
         )
+
+
+def check_lead(lead: timedelta) -> timedelta:
+    """The lead, or InputInvalid where no PIN can be programmed so long before check-in."""
+    if not timedelta(0) <= lead <= LONGEST_STAY:
+        raise InputInvalid("lead", f"must be from 0s to {LONGEST_STAY.days}d")
+    return lead
 
 
 def next_look(waiting_since: datetime, now: datetime) -> datetime:

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from pinqueue import codes, jobs, logs, store
+from pinqueue import alarms, codes, logs, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lifecycle import CodeState, OperationKind
+from pinqueue.store import sweeping
 
 log = logs.get(__name__)
 
@@ -36,19 +37,20 @@ async def sweep(db: Database, retention: timedelta) -> None:
     await defer_jobless(db)
     await begin_again(db)
     async with db.transaction() as session:
-        await store.prune_jobs(session, retention)
-        await store.forget_rested_pins(session)
+        await sweeping.prune_jobs(session, retention)
+        await sweeping.fold_job_counts(session)
+        await sweeping.forget_rested_pins(session)
 
 
 async def rescue_stalled(db: Database) -> int:
     """Take jobs from dead workers; returns how many."""
     async with db.transaction() as session:
-        stalled = await store.stalled_jobs(session, DEAD_AFTER)
+        stalled = await sweeping.stalled_jobs(session, DEAD_AFTER)
 
     async def rescue(session: Session, job_id: int) -> bool:
-        if not await store.fail_stalled_job(session, job_id, DEAD_AFTER):
+        if not await sweeping.fail_stalled_job(session, job_id, DEAD_AFTER):
             return False
-        if silent := await store.silenced_by(session, job_id):
+        if silent := await sweeping.silenced_by(session, job_id):
             await _revive(session, silent, why="its worker died")
         return True
 
@@ -58,9 +60,9 @@ async def rescue_stalled(db: Database) -> int:
 async def defer_jobless(db: Database) -> int:
     """Give a job to every operation that should have rung and has none; returns how many."""
     async with db.transaction() as session:
-        found = await store.due_without_job(session, PATIENCE, BATCH)
+        found = await sweeping.due_without_job(session, PATIENCE, BATCH)
 
-    async def revive(session: Session, silent: store.Silent) -> bool:
+    async def revive(session: Session, silent: sweeping.Silent) -> bool:
         why = "its job broke down" if silent.broke else "its job was lost"
         return await _revive(session, silent, why=why)
 
@@ -72,7 +74,7 @@ async def begin_again(db: Database) -> int:
     must stand before a door, or open it after his stay, because we did not ask once more. Returns
     how many."""
     async with db.transaction() as session:
-        found = await store.given_up(session, BEGIN_AGAIN_AFTER)
+        found = await sweeping.given_up(session, BEGIN_AGAIN_AFTER)
 
     async def begin(session: Session, code_id: int) -> bool:
         code = await store.code_for_update(session, code_id)
@@ -99,9 +101,9 @@ async def _one_by_one(
     return done
 
 
-async def _revive(session: Session, silent: store.Silent, *, why: str) -> bool:
+async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> bool:
     """Defer another job, unless this operation has broken too many workers: then a person looks."""
-    held = await store.hold_silent(session, silent)
+    held = await sweeping.hold_silent(session, silent)
     if held is None:
         return False
     operation, code = held
@@ -118,7 +120,9 @@ async def _revive(session: Session, silent: store.Silent, *, why: str) -> bool:
         event, reason = "rescued", why
         operation.next_at = await store.now(session)
         await session.flush()
-        await jobs.put(session, [operation])
+        if silent.broke:  # another job takes its place: it is not for a person to look at
+            await sweeping.delete_job(session, silent.job_id)
+        await alarms.put(session, [operation])
     log.warning(f"{operation.kind}-{event}", operation_id=operation.id, reason=reason)
     await store.record(
         session,

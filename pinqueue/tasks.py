@@ -10,8 +10,8 @@ from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
 from pinqueue import operations
+from pinqueue.alarms import QUEUES
 from pinqueue.errors import DatabaseUnavailable, LockError, TryLater
-from pinqueue.jobs import QUEUES
 from pinqueue.lifecycle import OperationKind
 from pinqueue.operations import Workbench
 

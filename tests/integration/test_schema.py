@@ -169,7 +169,7 @@ def test_the_models_build_the_same_tables_checks_and_indexes_as_the_migrations(
     assert len(modelled) > 100
 
 
-def test_procrastinates_objects_are_those_of_the_schema_it_ships(
+def test_procrastinates_objects_are_those_of_the_schema_it_ships_beside_ours(
     database_url: str, empty_database_url: str
 ) -> None:
     with psycopg.connect(empty_database_url) as connection:
@@ -177,7 +177,8 @@ def test_procrastinates_objects_are_those_of_the_schema_it_ships(
     queries = (COLUMNS, INDEXES, CONSTRAINTS, FUNCTIONS, TRIGGERS, ENUMS, TYPES)
     migrated = catalog(database_url, procrastinates=True, queries=queries)
     shipped = catalog(empty_database_url, procrastinates=True, queries=queries)
-    assert migrated ^ shipped == set()
+    assert shipped - migrated == set()
+    assert {words for _, words in migrated - shipped if " pinqueue_" not in words} == set()
     assert len(shipped) > 50
 
 

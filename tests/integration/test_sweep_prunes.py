@@ -10,10 +10,11 @@ import pytest
 from procrastinate import App, PsycopgConnector
 from procrastinate.jobs import Status
 
-from pinqueue import store, sweep
+from pinqueue import sweep
 from pinqueue.db import Database
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.reservations import Planner
+from pinqueue.store import sweeping
 from tests import factories
 from tests.operating import execute
 
@@ -126,7 +127,7 @@ async def test_more_than_one_round_of_jobs_is_pruned_round_by_round(
     pruned = []
     for _ in range(3):
         async with db.transaction() as session:
-            pruned.append(await store.prune_jobs(session, RETENTION, limit=1))
+            pruned.append(await sweeping.prune_jobs(session, RETENTION, limit=1))
     assert pruned == [1, 1, 0]
 
 

@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 import pytest
 
 from pinqueue import errors
-from pinqueue.errors import BookingInvalid, LockBusy, LockError, PinQueueError, TryLater
+from pinqueue.errors import (
+    BookingInvalid,
+    InputInvalid,
+    LockBusy,
+    LockError,
+    PinQueueError,
+    TryLater,
+)
 
 OURS = [
     found
@@ -34,7 +41,7 @@ def test_an_error_says_in_a_sentence_what_happened(error: type[PinQueueError]) -
 
 
 @pytest.mark.parametrize(
-    "error", [error for error in OURS if error not in (BookingInvalid, TryLater)]
+    "error", [error for error in OURS if error not in (BookingInvalid, InputInvalid, TryLater)]
 )
 def test_an_error_without_words_of_its_own_says_its_sentence(error: type[PinQueueError]) -> None:
     assert str(error()) == (error.__doc__ or "").splitlines()[0]

@@ -18,9 +18,10 @@ LAYERS = """
     web worker
     tasks webhooks
     operations sweep inventory audit health
+    jobs
     reservations
     codes
-    jobs
+    alarms
     store mutex schema locks.tuya
     db models sealing embedded processes
     locks
@@ -34,7 +35,7 @@ HOMES = {
     "cryptography": "sealing locks.tuya simulator config up",
     "httpx2": "locks.tuya simulator processes demo",
     "platformdirs": "embedded",
-    "procrastinate": "jobs tasks worker",
+    "procrastinate": "alarms tasks worker",
     "psycopg": "db mutex worker embedded",
     "pydantic": "config webhooks",
     "pydantic_core": "webhooks",

@@ -1,13 +1,16 @@
-"""Every query and every guarded write. Each joins the caller's transaction; none commits."""
+"""Every query and every guarded write. Each joins the caller's transaction; none commits.
+
+What only the sweep asks is in `sweeping`, what people ask of the queues in `queue`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, and_, func, or_, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -36,12 +39,6 @@ from pinqueue.models import (
     Try,
     WebhookEvent,
 )
-
-STRANDED_AFTER = timedelta(seconds=60)
-LONGEST_RING = timedelta(minutes=5)
-"""No ring lasts that long: each of its calls to a lock is bounded, and they are few."""
-PIN_REST = timedelta(days=90)
-"""How long a PIN that was on a lock is not used there again."""
 
 
 async def now(session: Session) -> datetime:
@@ -465,201 +462,11 @@ async def end_try(session: Session, claim: Claimed, outcome: str, error: str | N
     )
 
 
-# What the sweep asks
-
-
-@dataclass(frozen=True)
-class Silent:
-    """An open operation that no living job will ring for."""
-
-    operation_id: int
-    access_code_id: int
-    job_id: int | None
-    broke: bool
-    """Whether its last job broke down, and was not merely lost or taken back."""
-
-
-async def due_without_job(session: Session, patience: timedelta, limit: int) -> list[Silent]:
-    """Open operations that should have rung `patience` ago and that no job will ring for."""
-    job_status = (
-        # A waiting job that is planned for later was put off by a worker whose clock is wrong.
-        text(
-            "SELECT CASE WHEN status = 'todo' AND scheduled_at > now() + interval '1 minute'"
-            " THEN 'put off' ELSE status::text END"
-            " FROM procrastinate_jobs WHERE id = operations.job_id"
-        )
-        .columns(status=Text)
-        .scalar_subquery()
-        .label("job_status")
-    )
-    rows = await session.execute(
-        select(Operation.id, Operation.access_code_id, Operation.job_id, job_status)
-        .where(
-            Operation.state.in_(OPERATION_OPEN),
-            Operation.next_at <= func.now() - patience,
-            or_(
-                func.coalesce(job_status, "").not_in(("todo", "doing")),
-                # Its worker lives and is done with it, but could not write that down: nobody would
-                # ever take that job for stalled.
-                and_(
-                    job_status == "doing",
-                    Operation.state == OperationState.WAITING,
-                    Operation.next_at <= func.now() - STRANDED_AFTER,
-                ),
-                and_(
-                    job_status == "doing",
-                    Operation.state == OperationState.ACTIVE,
-                    Operation.claimed_at <= func.now() - LONGEST_RING,
-                ),
-            ),
-        )
-        .order_by(Operation.next_at)
-        .limit(limit)
-    )
-    return [
-        Silent(id_, code_id, job_id, status == "failed") for id_, code_id, job_id, status in rows
-    ]
-
-
-async def hold_silent(session: Session, silent: Silent) -> tuple[Operation, AccessCode] | None:
-    """Its rows, held; None when somebody has given it another job, or closed it, meanwhile."""
-    code = await code_for_update(session, silent.access_code_id)
-    operation = await session.scalar(
-        select(Operation)
-        .where(
-            Operation.id == silent.operation_id,
-            Operation.state.in_(OPERATION_OPEN),
-            Operation.job_id.is_not_distinct_from(silent.job_id),
-        )
-        .with_for_update()
-    )
-    return None if operation is None else (operation, code)
-
-
-_STALLED = """
-    SELECT job.id FROM procrastinate_jobs job
-    LEFT JOIN procrastinate_workers worker ON worker.id = job.worker_id
-    WHERE job.status = 'doing' AND job.queue_name IN ('generate_pin', 'revoke_pin')
-      AND (worker.id IS NULL OR worker.last_heartbeat < now() - CAST(:dead_after AS interval))
-"""
-
-
-async def stalled_jobs(session: Session, dead_after: timedelta) -> Sequence[int]:
-    """Jobs whose worker has given no sign of life for so long."""
-    return (await session.scalars(text(_STALLED), {"dead_after": dead_after})).all()
-
-
-async def fail_stalled_job(session: Session, job_id: int, dead_after: timedelta) -> bool:
-    """End a stalled job, so that its worker, should it live, cannot finish another in its name.
-
-    False when it is no longer stalled, or another sweep has it.
-    """
-    held = await session.scalar(
-        text(_STALLED + " AND job.id = :job_id FOR UPDATE OF job SKIP LOCKED"),
-        {"dead_after": dead_after, "job_id": job_id},
-    )
-    if held is None:
-        return False
-    await session.execute(
-        text("SELECT procrastinate_finish_job_v1(:job_id, 'failed', false)"), {"job_id": job_id}
-    )
-    return True
-
-
-async def silenced_by(session: Session, job_id: int) -> Silent | None:
-    """The open operation that a job rang for which has just been ended."""
-    row = (
-        await session.execute(
-            select(Operation.id, Operation.access_code_id).where(
-                Operation.job_id == job_id, Operation.state.in_(OPERATION_OPEN)
-            )
-        )
-    ).one_or_none()
-    return None if row is None else Silent(row[0], row[1], job_id, broke=True)
-
-
-async def prune_jobs(session: Session, retention: timedelta, limit: int = 1000) -> int:
-    """Delete job rows that ended so long ago, keeping their last state in our own record of them.
-
-    Procrastinate's own pruning goes by the latest event, and a cancelled job's is its planned time:
-    a stay cancelled a year ahead would stay for a year. Failed jobs stay until somebody clears
-    them.
-    """
-    pruned = await session.execute(
-        text("""
-            WITH ended AS (
-                SELECT event.job_id FROM procrastinate_events event
-                JOIN procrastinate_jobs job ON job.id = event.job_id
-                WHERE event.type IN ('succeeded', 'cancelled', 'aborted')
-                  AND event.at < now() - CAST(:retention AS interval)
-                  AND job.status IN ('succeeded', 'cancelled', 'aborted')
-                LIMIT :limit
-            ), gone AS (
-                DELETE FROM procrastinate_jobs USING ended
-                WHERE procrastinate_jobs.id = ended.job_id
-                RETURNING procrastinate_jobs.id, procrastinate_jobs.status
-            )
-            UPDATE job_records SET state = gone.status::text FROM gone WHERE job_id = gone.id
-            RETURNING job_id
-        """),
-        {"retention": retention, "limit": limit},
-    )
-    return len(pruned.all())
-
-
-async def given_up(session: Session, rested: timedelta) -> Sequence[int]:
-    """Access codes whose last operation failed so long ago, and which nothing moves on any more:
-    to be taken off their door, or to be put there for a stay that is not over."""
-    of_this_code = select(Operation).where(Operation.access_code_id == AccessCode.id)
-    return (
-        await session.scalars(
-            select(AccessCode.id).where(
-                or_(
-                    and_(
-                        AccessCode.state == CodeState.REVOKING,
-                        ~of_this_code.where(
-                            Operation.state.in_(OPERATION_OPEN), Operation.kind == "revoke"
-                        ).exists(),
-                    ),
-                    and_(
-                        AccessCode.state == CodeState.FAILED,
-                        AccessCode.ends_at > func.now(),
-                        ~of_this_code.where(
-                            Operation.state.in_(OPERATION_OPEN), Operation.kind == "generate"
-                        ).exists(),
-                    ),
-                ),
-                ~of_this_code.where(Operation.finished_at > func.now() - rested).exists(),
-            )
-        )
-    ).all()
-
-
-async def forget_rested_pins(session: Session) -> int:
-    """Let PINs that have been off their lock for 90 days be chosen there again."""
-    done = await session.execute(
-        update(AccessCode)
-        .where(
-            AccessCode.pin_fingerprint.is_not(None),
-            or_(
-                AccessCode.revoked_at < func.now() - PIN_REST,
-                AccessCode.cancelled_at < func.now() - PIN_REST,
-            ),
-        )
-        .values(pin_fingerprint=None)
-        .returning(AccessCode.id)
-    )
-    return len(done.all())
+# Jobs
 
 
 async def insert_job_records(session: Session, rows: list[dict[str, Any]]) -> None:
     await session.execute(insert(JobRecord), rows)
-
-
-async def set_job(session: Session, operation_id: int, job_id: int) -> None:
-    await session.execute(
-        update(Operation).where(Operation.id == operation_id).values(job_id=job_id)
-    )
 
 
 # Set-up

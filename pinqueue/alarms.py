@@ -1,0 +1,75 @@
+"""Putting jobs, in the caller's transaction, and taking them back.
+
+A job is an alarm clock: it carries the id of an operation and nothing else. What to do is read from
+our rows when it rings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import procrastinate
+from procrastinate.types import JSONDict
+
+from pinqueue import store
+from pinqueue.db import Session, driver_connection
+from pinqueue.lifecycle import OperationKind
+from pinqueue.models import AccessCode, Operation
+from pinqueue.store import queue
+
+QUEUES = {OperationKind.GENERATE: "generate_pin", OperationKind.REVOKE: "revoke_pin"}
+"""The queue, and the task of the same name, that rings for each kind of operation."""
+
+_app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+"""Never opened: it defers only on connections it is handed, so that a job and the rows it rings for
+commit together or not at all."""
+
+
+async def put(session: Session, operations: Sequence[Operation]) -> None:
+    """Defer a job for each operation at its `next_at`. `lock=` and `queueing_lock=` stay unused:
+    together with a planned time they block every later job with the same lock."""
+    connection = await driver_connection(session)
+    records = []
+    ordered = sorted(operations, key=lambda o: (o.kind, o.next_at))
+    for (kind, at), group in groupby(ordered, key=lambda o: (o.kind, o.next_at)):
+        batch = list(group)
+        name = QUEUES[OperationKind(kind)]
+        arguments: list[JSONDict] = [{"operation_id": operation.id} for operation in batch]
+        job_ids = await _app.configure_task(
+            name, queue=name, schedule_at=at, connection=connection
+        ).batch_defer_async(*arguments)
+        for operation, job_id in zip(batch, job_ids, strict=True):
+            operation.job_id = job_id
+            records.append(
+                {
+                    "job_id": job_id,
+                    "operation_id": operation.id,
+                    "queue": name,
+                    "task": name,
+                    "scheduled_at": at,
+                }
+            )
+    await session.flush()
+    await store.insert_job_records(session, records)
+
+
+async def take_back(session: Session, operation: Operation) -> bool:
+    """Cancel an operation's waiting job; False when it has none, or it is running already."""
+    if operation.job_id is None:
+        return False
+    return await _app.job_manager.cancel_job_by_id_async(
+        operation.job_id, connection=await driver_connection(session)
+    )
+
+
+async def drop_failed(session: Session, code: AccessCode, kind: OperationKind) -> None:
+    """Delete the failed jobs of an access code, now that another rings for it. The audit keeps
+    them."""
+    await queue.delete_failed_of(session, code.id, kind)
+
+
+async def move(session: Session, operation: Operation) -> None:
+    """Replace an operation's job by one at its `next_at`."""
+    await take_back(session, operation)
+    await put(session, [operation])
