@@ -1,8 +1,10 @@
-"""The queue utilities against a real database, in the caller's transaction."""
+"""The queue utilities, row by row as the design before promised them, against a real database."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -10,59 +12,612 @@ from pinqueue import jobs
 from pinqueue.db import Database
 from pinqueue.errors import BookingInvalid, Conflict, InputInvalid, NotFound
 from pinqueue.lifecycle import ReservationStatus
+from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
+from pinqueue.simulator import Control
 from pinqueue.store.queue import JobFilter
 from tests import factories
+from tests.operating import LIST, execute, held, ring, until
 
 pytestmark = pytest.mark.anyio
 
+BOTH = {"generate_pin_cancelled": True, "revoke_pin_cancelled": True}
+NEITHER = {"generate_pin_cancelled": False, "revoke_pin_cancelled": False}
+TODAY = datetime.now(UTC).replace(microsecond=0)
+CHECK_IN, CHECK_OUT = TODAY + timedelta(days=1), TODAY + timedelta(days=3)
+
+
+@pytest.fixture
+async def booked(db: Database, planner: Planner) -> Database:
+    """The stay res-1 behind one lock, from tomorrow for two days."""
+    await factories.add_listing(db)
+    await book(db, planner, "res-1")
+    return db
+
 
 async def book(
-    db: Database, planner: Planner, reservation_id: str = "res-1", **changes: object
+    db: Database,
+    planner: Planner,
+    reservation_id: str,
+    check_in: datetime = CHECK_IN,
+    check_out: datetime = CHECK_OUT,
+    **changes: Any,
 ) -> None:
-    if not await factories.rows(db, "SELECT 1 FROM listings"):
-        await factories.add_listing(db)
-    await factories.receive(db, planner, factories.booking(reservation_id, **changes))
+    told = factories.booking(
+        reservation_id, check_in=check_in.isoformat(), check_out=check_out.isoformat(), **changes
+    )
+    await factories.receive(db, planner, told)
+
+
+async def generate(db: Database, planner: Planner, *given: Any, **lead: Any) -> list[Any]:
+    async with db.transaction() as session:
+        return await jobs.schedule_generate_pin(session, "res-1", *given, planner=planner, **lead)
+
+
+async def revoke(db: Database, planner: Planner, *given: Any) -> list[Any]:
+    async with db.transaction() as session:
+        return await jobs.schedule_revoke_pin(session, "res-1", *given, planner=planner)
+
+
+async def cancel(db: Database, reservation_id: str = "res-1") -> dict[str, bool]:
+    async with db.transaction() as session:
+        return await jobs.cancel_scheduled_jobs(session, reservation_id)
+
+
+async def status(db: Database, kind: str, reservation_id: str = "res-1") -> dict[str, Any] | None:
+    async with db.transaction() as session:
+        return await jobs.get_scheduled_job_status(session, reservation_id, kind)
+
+
+async def state(db: Database, kind: str) -> str:
+    told = await status(db, kind)
+    assert told is not None
+    return str(told["state"])
+
+
+async def waiting(db: Database, queue: str) -> list[dict[str, Any]]:
+    async with db.transaction() as session:
+        return (await jobs.list_queue_jobs(session, queue))["waiting"]
+
+
+# Schedule: three
 
 
 async def test_schedule_generate_rings_one_hour_before_check_in(
+    booked: Database, planner: Planner
+) -> None:
+    (job,) = await generate(booked, planner)
+    assert (job["scheduled_at"], job["lock_id"]) == (
+        CHECK_IN - timedelta(hours=1),
+        "sim-zigbee-1",
+    )
+
+
+async def test_schedule_generate_in_the_past_rings_at_once(
+    booked: Database, planner: Planner
+) -> None:
+    now = datetime.now(UTC)
+    (job,) = await generate(booked, planner, now - timedelta(hours=5))
+    assert abs(job["scheduled_at"] - now) < timedelta(seconds=10)
+    assert await state(booked, "generate") == "waiting"
+
+
+async def test_schedule_generate_twice_moves_the_time_and_doubles_nothing(
+    booked: Database, planner: Planner
+) -> None:
+    later = CHECK_IN + timedelta(hours=6)
+    await generate(booked, planner)
+    (job,) = await generate(booked, planner, later)
+    assert job["scheduled_at"] == later - timedelta(hours=1)
+    (listed,) = await waiting(booked, "generate_pin")
+    assert listed["job_id"] == job["job_id"]
+    (code,) = await factories.codes(booked)
+    assert (code.starts_at, code.ends_at) == (later, CHECK_OUT)
+
+
+async def test_the_lead_is_set_globally_per_listing_and_per_call(
     db: Database, planner: Planner
 ) -> None:
-    check_in = (datetime.now(UTC) + timedelta(days=4)).replace(microsecond=0)
-    await book(db, planner, check_out=(check_in + timedelta(days=1)).isoformat())
+    await factories.add_listing(db)
+    await factories.add_listing(db, "apt-8", {"sim-zigbee-2": "zigbee"}, lead=timedelta(hours=5))
+    for reservation_id, listing in {"res-7": "apt-7", "res-8": "apt-8"}.items():
+        await book(db, planner, reservation_id, listing_id=listing)
+    due = {job["reservation_id"]: job["scheduled_at"] for job in await waiting(db, "generate_pin")}
+    assert due == {
+        "res-7": CHECK_IN - timedelta(hours=1),
+        "res-8": CHECK_IN - timedelta(hours=5),
+    }
     async with db.transaction() as session:
-        (job,) = await jobs.schedule_generate_pin(session, "res-1", check_in, planner=planner)
-    assert job["scheduled_at"] == check_in - timedelta(hours=1)
+        (job,) = await jobs.schedule_generate_pin(
+            session, "res-8", lead=timedelta(hours=2), planner=planner
+        )
+    assert job["scheduled_at"] == CHECK_IN - timedelta(hours=2)
 
 
-async def test_cancel_tells_that_both_were_cancelled(db: Database, planner: Planner) -> None:
-    await book(db, planner)
+async def test_a_lead_given_in_a_call_stays_when_the_booking_is_told_again(
+    booked: Database, planner: Planner
+) -> None:
+    await generate(booked, planner, lead=timedelta(hours=9))
+    await book(booked, planner, "res-1", CHECK_IN + timedelta(hours=1))
+    (job,) = await waiting(booked, "generate_pin")
+    assert job["scheduled_at"] == CHECK_IN + timedelta(hours=1) - timedelta(hours=9)
+
+
+async def test_a_stay_that_is_over_gets_no_job(booked: Database, planner: Planner) -> None:
+    await execute(
+        booked,
+        "UPDATE reservations SET check_in_at = now() - interval '2 days',"
+        " check_out_at = now() - interval '1 day'",
+    )
+    await cancel(booked)
+    assert await generate(booked, planner) == []
+
+
+async def test_two_locks_of_one_listing_do_not_collide(db: Database, planner: Planner) -> None:
+    await factories.add_listing(db, locks={"sim-zigbee-1": "zigbee", "sim-wifi-1": "wifi"})
+    await book(db, planner, "res-1")
+    scheduled = await generate(db, planner)
+    assert {job["lock_id"] for job in scheduled} == {"sim-zigbee-1", "sim-wifi-1"}
+    assert len({job["job_id"] for job in scheduled}) == 2
+
+
+# Revoke: two
+
+
+async def test_schedule_revoke_rings_at_check_out(booked: Database, planner: Planner) -> None:
+    (job,) = await revoke(booked, planner)
+    assert job["scheduled_at"] == CHECK_OUT
+
+
+async def test_schedule_revoke_twice_moves_the_time_and_the_window(
+    booked: Database, planner: Planner
+) -> None:
+    (job,) = await revoke(booked, planner, (CHECK_OUT + timedelta(days=1)).isoformat())
+    assert job["scheduled_at"] == CHECK_OUT + timedelta(days=1)
+    assert len(await waiting(booked, "revoke_pin")) == 1
+    (code,) = await factories.codes(booked)
+    assert code.ends_at == CHECK_OUT + timedelta(days=1)
+
+
+# Cancel: three, and what a running operation and a PIN on the door make of it
+
+
+async def test_cancel_both(booked: Database) -> None:
+    assert await cancel(booked) == BOTH
+    assert [await state(booked, kind) for kind in ("generate", "revoke")] == ["cancelled"] * 2
+
+
+async def test_cancel_partly_when_the_pin_is_on_the_door_and_take_it_off_at_once(
+    bench: Workbench, prompt: Control
+) -> None:
+    await factories.add_listing(bench.db)
+    await book(bench.db, bench.planner, "res-1", TODAY)
+    assert await ring(bench, "generate") is None
+    assert await cancel(bench.db) == {**NEITHER, "revoke_pin_cancelled": True}
+    assert await state(bench.db, "revoke") == "waiting"
+    assert await ring(bench, "revoke", as_if_due=False) is None
+    assert held(prompt) == []
+    assert await cancel(bench.db) == NEITHER
+
+
+async def test_cancel_where_nothing_is_scheduled(db: Database) -> None:
+    assert await cancel(db, "res-unknown") == NEITHER
+
+
+async def test_cancel_holds_until_it_is_scheduled_again(booked: Database, planner: Planner) -> None:
+    await cancel(booked)
+    await book(booked, planner, "res-1", CHECK_IN + timedelta(hours=1))
+    assert await waiting(booked, "generate_pin") == []
+    assert len(await generate(booked, planner)) == 1
+
+
+async def test_a_stay_cancelled_and_confirmed_again_is_withheld_no_more(
+    booked: Database, planner: Planner
+) -> None:
+    await cancel(booked)
+    await book(booked, planner, "res-1", status=ReservationStatus.CANCELLED)
+    await book(booked, planner, "res-1")
+    assert len(await waiting(booked, "generate_pin")) == 1
+
+
+async def test_cancel_does_not_tear_a_running_generate_and_undoes_it(
+    bench: Workbench, prompt: Control
+) -> None:
+    await factories.add_listing(bench.db)
+    await book(bench.db, bench.planner, "res-1", TODAY)
+    prompt.fault("slow", LIST, seconds=1.0)
+    running = asyncio.create_task(ring(bench, "generate"))
+    await until(lambda: factories.rows(bench.db, "SELECT 1 FROM tries"))
+    assert await state(bench.db, "generate") == "active"
+    assert await cancel(bench.db) == {**NEITHER, "revoke_pin_cancelled": True}
+    await running
+    assert await ring(bench, "revoke") is None
+    assert held(prompt) == []
+
+
+# Status: three
+
+
+async def test_status_of_a_delayed_job(booked: Database) -> None:
+    told = await status(booked, "generate")
+    assert told is not None
+    assert set(told) == {"job_id", "state", "data", "attempts", "delay"}
+    assert (told["state"], told["attempts"]) == ("delayed", 0)
+    assert told["data"]["reservation_id"] == "res-1"
+    due_in = (CHECK_IN - timedelta(hours=1) - datetime.now(UTC)).total_seconds()
+    assert abs(told["delay"] / 1000 - due_in) < 10
+
+
+async def test_status_of_a_completed_job_outlives_its_row(
+    bench: Workbench, prompt: Control
+) -> None:
+    await factories.add_listing(bench.db)
+    await book(bench.db, bench.planner, "res-1", TODAY)
+    assert await ring(bench, "generate") is None
+    await execute(bench.db, "DELETE FROM procrastinate_jobs")
+    told = await status(bench.db, "generate")
+    assert told is not None
+    assert (told["state"], told["attempts"], told["delay"]) == ("completed", 1, 0)
+
+
+async def test_status_of_a_stay_without_jobs_is_none(booked: Database) -> None:
+    assert await status(booked, "generate", "res-unknown") is None
+
+
+async def test_status_of_several_locks_is_that_of_the_one_to_look_at(
+    db: Database, planner: Planner
+) -> None:
+    await factories.add_listing(db, locks={"sim-zigbee-1": "zigbee", "sim-wifi-1": "wifi"})
+    await book(db, planner, "res-1")
+    await fail(db, "sim-wifi-1")
+    told = await status(db, "generate")
+    assert told is not None
+    assert (told["state"], told["data"]["lock_id"]) == ("failed", "sim-wifi-1")
+    assert {lock["lock_id"]: lock["state"] for lock in told["data"]["locks"]} == {
+        "sim-zigbee-1": "delayed",
+        "sim-wifi-1": "failed",
+    }
+
+
+# List: two
+
+
+async def test_list_sorts_the_jobs_of_a_queue_by_state(bench: Workbench, prompt: Control) -> None:
+    await factories.add_listing(bench.db)
+    await book(bench.db, bench.planner, "res-1")
+    await book(bench.db, bench.planner, "res-2", TODAY - timedelta(hours=1))
+    await book(bench.db, bench.planner, "res-3")
+    await fail(bench.db, "sim-zigbee-1", "res-3")
+    async with bench.db.transaction() as session:
+        listed = await jobs.list_queue_jobs(session, "generate_pin")
+    assert list(listed) == ["waiting", "active", "completed", "failed"]
+    assert [(job["reservation_id"], job["state"]) for job in listed["waiting"]] == [
+        ("res-2", "waiting"),
+        ("res-1", "delayed"),
+    ]
+    assert [job["reservation_id"] for job in listed["failed"]] == ["res-3"]
+    assert (listed["active"], listed["completed"]) == ([], [])
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("which", [JobFilter(), JobFilter(lock_id="sim-zigbee-1")])
+async def test_list_pages_through_every_job_once_while_others_come(
+    booked: Database, planner: Planner, which: JobFilter, newest_first: bool
+) -> None:
+    for number in range(2, 8):
+        await book(booked, planner, f"res-{number}", CHECK_IN + timedelta(hours=number % 3))
+    there = await everything(booked)
+    seen, cursor = [], None
+    for turn in range(99):
+        async with booked.transaction() as session:
+            page = await jobs.find_jobs(
+                session, which, newest_first=newest_first, cursor=cursor, limit=3
+            )
+        seen += page.jobs
+        await book(booked, planner, f"res-new-{turn}", CHECK_IN - timedelta(hours=turn))
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    ids = [job["job_id"] for job in seen]
+    assert len(ids) == len(set(ids))
+    assert there <= set(ids)
+    due = [(job["scheduled_at"], job["job_id"]) for job in seen]
+    assert due == sorted(due, reverse=newest_first)
+
+
+async def everything(db: Database) -> set[int]:
     async with db.transaction() as session:
-        told = await jobs.cancel_scheduled_jobs(session, "res-1")
-        assert told == {"generate_pin_cancelled": True, "revoke_pin_cancelled": True}
-        status = await jobs.get_scheduled_job_status(session, "res-1", "generate")
-        assert status and status["state"] == "cancelled"
-        again = await jobs.cancel_scheduled_jobs(session, "res-1")
-        assert again == {"generate_pin_cancelled": False, "revoke_pin_cancelled": False}
+        return {job["job_id"] for job in (await jobs.find_jobs(session, limit=1000)).jobs}
 
 
-async def test_list_has_delayed_jobs_among_the_waiting(db: Database, planner: Planner) -> None:
-    for number in range(3):
-        await book(db, planner, f"res-{number}")
+@pytest.mark.parametrize(
+    ("which", "found"),
+    [
+        (JobFilter(queues=("revoke_pin",)), 3),
+        (JobFilter(state="delayed"), 5),
+        (JobFilter(state="failed"), 1),
+        (JobFilter(lock_id="sim-zigbee-2"), 2),
+        (JobFilter(listing_id="apt-8", state="delayed"), 2),
+        (JobFilter(reservation_id="res-1"), 2),
+        (JobFilter(due_from=CHECK_OUT), 3),
+        (JobFilter(due_before=CHECK_OUT, listing_id="apt-7"), 2),
+        (JobFilter(lock_id="no-such-lock"), 0),
+    ],
+)
+async def test_list_filters(
+    booked: Database, planner: Planner, which: JobFilter, found: int
+) -> None:
+    await book(booked, planner, "res-2")
+    await factories.add_listing(booked, "apt-8", {"sim-zigbee-2": "zigbee"})
+    await book(booked, planner, "res-3", listing_id="apt-8")
+    await fail(booked, "sim-zigbee-1", "res-2")
+    async with booked.transaction() as session:
+        assert len((await jobs.find_jobs(session, which)).jobs) == found
+
+
+# Errors: a bad date, a missing reservation, and their like
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ("tomorrow", "check_in"),
+        ("2026-12-24", "check_in"),
+        ((CHECK_OUT + timedelta(hours=1)).isoformat(), "check_out"),
+    ],
+)
+async def test_a_bad_date_names_its_field_and_changes_nothing(
+    booked: Database, planner: Planner, given: str, field: str
+) -> None:
+    before = await waiting(booked, "generate_pin")
+    with pytest.raises(BookingInvalid) as refused:
+        await generate(booked, planner, given)
+    assert refused.value.field == field
+    assert await waiting(booked, "generate_pin") == before
+
+
+async def test_a_missing_reservation_is_not_found(db: Database, planner: Planner) -> None:
+    with pytest.raises(NotFound, match="res-1"):
+        await generate(db, planner)
+    with pytest.raises(NotFound, match="res-1"):
+        await revoke(db, planner)
+
+
+async def test_a_stay_that_is_not_confirmed_gets_no_job(booked: Database, planner: Planner) -> None:
+    await book(booked, planner, "res-1", status=ReservationStatus.CANCELLED)
+    with pytest.raises(Conflict, match="confirm it first"):
+        await generate(booked, planner)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"which": JobFilter(queues=("emails",))}, "queue"),
+        ({"which": JobFilter(state="sleeping")}, "state"),
+        ({"cursor": "bm90IG91cnM"}, "cursor"),
+        ({"cursor": "%%%"}, "cursor"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 1001}, "limit"),
+    ],
+)
+async def test_a_bad_question_names_its_field(
+    db: Database, asked: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InputInvalid) as refused:
+        async with db.transaction() as session:
+            await jobs.find_jobs(session, **asked)
+    assert refused.value.field == field
+
+
+async def test_a_cursor_of_the_other_order_is_refused(booked: Database) -> None:
+    async with booked.transaction() as session:
+        page = await jobs.find_jobs(session, limit=1)
+        with pytest.raises(InputInvalid, match="cursor"):
+            await jobs.find_jobs(session, cursor=page.next_cursor, newest_first=True)
+
+
+async def test_a_negative_lead_is_refused(booked: Database, planner: Planner) -> None:
+    with pytest.raises(InputInvalid, match="lead"):
+        await generate(booked, planner, lead=timedelta(hours=-1))
+
+
+# Clear and retry
+
+
+async def fail(db: Database, lock: str, reservation_id: str = "res-1") -> int:
+    """Let a stay's generate end as a worker ends it that was refused; returns its job."""
+    (row,) = await factories.rows(
+        db,
+        "SELECT operation.id, job_id, access_code_id FROM operations operation"
+        " JOIN access_codes code ON code.id = access_code_id WHERE kind = 'generate'"
+        " AND lock_id = :lock AND reservation_id = :stay ORDER BY operation.id DESC LIMIT 1",
+        lock=lock,
+        stay=reservation_id,
+    )
+    ended = {
+        "UPDATE operations SET state = 'failed', finished_at = now(), last_error = 'refused'"
+        " WHERE id = :id": row["id"],
+        "UPDATE access_codes SET state = 'failed', failed_at = now() WHERE id = :id": row[
+            "access_code_id"
+        ],
+        "UPDATE procrastinate_jobs SET status = 'failed' WHERE id = :id": row["job_id"],
+    }
+    for statement, key in ended.items():
+        await execute(db, statement, id=key)
+    return int(row["job_id"])
+
+
+async def failed(db: Database) -> list[int]:
     async with db.transaction() as session:
         listed = await jobs.list_queue_jobs(session, "generate_pin")
-        assert [len(listed[state]) for state in ("waiting", "active", "completed", "failed")] == [
-            3,
-            0,
-            0,
-            0,
-        ]
-        page = await jobs.find_jobs(session, JobFilter(lock_id="sim-zigbee-1"), limit=4)
-        rest = await jobs.find_jobs(
-            session, JobFilter(lock_id="sim-zigbee-1"), limit=4, cursor=page.next_cursor
-        )
-        assert len({job["job_id"] for job in page.jobs + rest.jobs}) == 6
+    return [job["job_id"] for job in listed["failed"]]
+
+
+async def test_clear_failed_counts_them_and_leaves_the_ledger(booked: Database) -> None:
+    job_id = await fail(booked, "sim-zigbee-1")
+    async with booked.transaction() as session:
+        assert await jobs.clear_failed_jobs(session, "revoke_pin") == {"cleared": 0}
+        assert await jobs.clear_failed_jobs(session, "generate_pin") == {"cleared": 1}
+    assert await failed(booked) == []
+    assert await state(booked, "generate") == "failed"
+    (kept,) = await factories.rows(
+        booked, "SELECT state, last_error FROM audit_jobs WHERE job_id = :id", id=job_id
+    )
+    assert kept["state"] == "failed"
+    told = await factories.rows(
+        booked, "SELECT actor, detail FROM audit_events WHERE event = 'jobs:cleared' ORDER BY id"
+    )
+    assert told[-1] == {"actor": "python", "detail": {"queue": "generate_pin", "cleared": 1}}
+
+
+async def test_retry_begins_a_failed_job_again_at_once(booked: Database) -> None:
+    job_id = await fail(booked, "sim-zigbee-1")
+    async with booked.transaction() as session:
+        told = await jobs.retry_job(session, job_id)
+    assert (told["state"], told["delay"]) == ("waiting", 0)
+    assert told["job_id"] != job_id
+    assert await failed(booked) == []
+
+
+async def test_retry_takes_failed_jobs_alone(booked: Database) -> None:
+    (job,) = await waiting(booked, "generate_pin")
+    async with booked.transaction() as session:
+        with pytest.raises(Conflict, match="delayed"):
+            await jobs.retry_job(session, job["job_id"])
+        with pytest.raises(NotFound):
+            await jobs.retry_job(session, 10**9)
+
+
+async def test_retry_of_a_stay_that_is_over_is_refused(booked: Database) -> None:
+    job_id = await fail(booked, "sim-zigbee-1")
+    await execute(
+        booked, "UPDATE access_codes SET starts_at = now() - interval '2 d', ends_at = now()"
+    )
+    async with booked.transaction() as session:
+        with pytest.raises(Conflict, match="its stay is over"):
+            await jobs.retry_job(session, job_id)
+
+
+async def test_retry_all_that_match(booked: Database, planner: Planner) -> None:
+    await factories.add_listing(booked, "apt-8", {"sim-zigbee-2": "zigbee"})
+    await book(booked, planner, "res-2", listing_id="apt-8")
+    await fail(booked, "sim-zigbee-1")
+    other = await fail(booked, "sim-zigbee-2", "res-2")
+    async with booked.transaction() as session:
+        told = await jobs.retry_failed_jobs(session, JobFilter(lock_id="sim-zigbee-1"))
+    assert told == {"retried": 1, "left": 0}
+    assert await failed(booked) == [other]
+
+
+# Health
+
+
+async def test_health_counts_each_queue_by_state(booked: Database, planner: Planner) -> None:
+    await book(booked, planner, "res-2", TODAY - timedelta(hours=1))
+    await book(booked, planner, "res-3")
+    await fail(booked, "sim-zigbee-1", "res-3")
+    async with booked.transaction() as session:
         health = await jobs.get_queue_health(session)
-        assert health["queues"]["generate_pin"]["delayed"] == 3
-        assert await jobs.clear_failed_jobs(session, "generate_pin") == {"cleared": 0}
-        assert await jobs.retry_failed_jobs(session) == {"retried": 0, "left": 0}
+    none = dict.fromkeys(("waiting", "delayed", "active", "completed", "failed", "cancelled"), 0)
+    assert health["queues"] == {
+        "generate_pin": {**none, "delayed": 1, "waiting": 1, "failed": 1},
+        "revoke_pin": {**none, "delayed": 3},
+    }
+    assert (health["workers"], health["locks_held"], health["overdue_pins"]) == ([], [], 0)
+
+
+async def test_health_counts_the_same_as_counting_the_rows(
+    booked: Database, planner: Planner
+) -> None:
+    for number in range(2, 6):
+        await book(booked, planner, f"res-{number}")
+    await cancel(booked, "res-2")
+    await cancel(booked, "res-3")
+    await execute(
+        booked, "DELETE FROM procrastinate_jobs WHERE status = 'cancelled' AND id % 2 = 0"
+    )
+    rows = await factories.rows(
+        booked,
+        "SELECT queue_name AS queue, status::text, count(*) AS jobs"
+        " FROM procrastinate_jobs GROUP BY 1, 2 ORDER BY 1, 2",
+    )
+    summed = await factories.rows(
+        booked,
+        "SELECT queue, status, sum(change)::bigint AS jobs FROM job_counts"
+        " GROUP BY 1, 2 HAVING sum(change) <> 0 ORDER BY 1, 2",
+    )
+    assert summed == rows
+
+
+async def test_health_shows_who_holds_what_for_how_long(bench: Workbench, prompt: Control) -> None:
+    await factories.add_listing(bench.db)
+    await book(bench.db, bench.planner, "res-1", TODAY)
+    prompt.fault("slow", LIST, seconds=1.0)
+    running = asyncio.create_task(ring(bench, "generate"))
+    await until(lambda: factories.rows(bench.db, "SELECT 1 FROM tries"))
+    async with bench.db.transaction() as session:
+        (lock,) = (await jobs.get_queue_health(session))["locks_held"]
+    await running
+    assert (lock["reservation_id"], lock["lock_id"], lock["kind"], lock["holder"]) == (
+        "res-1",
+        "sim-zigbee-1",
+        "generate",
+        "pinqueue-mutex",
+    )
+    assert 0 <= lock["held_seconds"] < 10
+
+
+# Transactions
+
+
+async def test_every_utility_is_rolled_back_with_the_callers_transaction(
+    booked: Database, planner: Planner
+) -> None:
+    await book(booked, planner, "res-2")
+    job_id = await fail(booked, "sim-zigbee-1", "res-2")
+    before = await everything_stored(booked)
+
+    async def all_of_them() -> None:
+        async with booked.transaction() as session:
+            await jobs.schedule_generate_pin(
+                session, "res-1", CHECK_IN + timedelta(hours=1), planner=planner
+            )
+            await jobs.schedule_revoke_pin(
+                session, "res-1", CHECK_OUT + timedelta(hours=1), planner=planner
+            )
+            await jobs.cancel_scheduled_jobs(session, "res-1")
+            await jobs.retry_job(session, job_id)
+            await jobs.clear_failed_jobs(session, "generate_pin")
+            assert await everything_stored(booked) == before, "seen before COMMIT"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await all_of_them()
+    assert await everything_stored(booked) == before
+
+
+async def everything_stored(db: Database) -> list[Any]:
+    tables = "reservations access_codes operations job_records procrastinate_jobs audit_events"
+    return [
+        await factories.value(
+            db, f"SELECT coalesce(jsonb_agg(t ORDER BY t::text), '[]') FROM {table} t"
+        )
+        for table in tables.split()
+    ]
+
+
+# The whole cycle
+
+
+async def test_the_whole_cycle_from_schedule_to_revoked(bench: Workbench, prompt: Control) -> None:
+    await factories.add_listing(bench.db)
+    await book(bench.db, bench.planner, "res-1")
+    await generate(bench.db, bench.planner, TODAY - timedelta(hours=1))
+    assert await ring(bench, "generate") is None
+    assert await state(bench.db, "generate") == "completed"
+    assert len(held(prompt)) == 1
+    await revoke(bench.db, bench.planner, TODAY - timedelta(seconds=1))
+    assert await ring(bench, "revoke", as_if_due=False) is None
+    assert await state(bench.db, "revoke") == "completed"
+    assert held(prompt) == []
+    assert await cancel(bench.db) == NEITHER

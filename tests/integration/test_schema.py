@@ -178,7 +178,7 @@ def test_procrastinates_objects_are_those_of_the_schema_it_ships_beside_ours(
     migrated = catalog(database_url, procrastinates=True, queries=queries)
     shipped = catalog(empty_database_url, procrastinates=True, queries=queries)
     assert shipped - migrated == set()
-    assert {words for _, words in migrated - shipped if " pinqueue_" not in words} == set()
+    assert [found for found in migrated - shipped if " pinqueue_" not in str(found)] == []
     assert len(shipped) > 50
 
 
