@@ -7,6 +7,7 @@ our rows when it rings.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import groupby
 
 import procrastinate
@@ -52,6 +53,15 @@ async def put(session: Session, operations: Sequence[Operation]) -> None:
             )
     await session.flush()
     await store.insert_job_records(session, records)
+
+
+async def defer(session: Session, name: str, at: datetime | None = None, **arguments: int) -> int:
+    """Defer a job on the queue and for the task of that name, which is no operation's; returns its
+    id."""
+    connection = await driver_connection(session)
+    task = _app.configure_task(name, queue=name, schedule_at=at, connection=connection)
+    job_id: int = await task.defer_async(**arguments)
+    return job_id
 
 
 async def take_back(session: Session, operation: Operation) -> bool:

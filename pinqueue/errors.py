@@ -10,6 +10,10 @@ PinQueueError
 │   └── BookingInvalid     a booking says something that cannot be
 ├── StateChanged           somebody else moved the row first: stop, touch nothing
 ├── TryLater               this is not the moment; `retry_at` is
+├── SourceError            a sender's API did not tell what was asked
+│   ├── SourceUnreachable  try again, with growing gaps
+│   ├── SourceBusy         try again after `retry_after`: a rate limit
+│   └── SourceRefused      a person corrects the source's API settings
 └── LockError              the lock, or the cloud before it, did not do what was asked
     ├── LockUnreachable    try again, with growing gaps, until the deadline
     ├── LockBusy           try again soon: a rate limit, or another operation on the same lock
@@ -77,6 +81,27 @@ class TryLater(PinQueueError):
     def __init__(self, message: str, *, retry_at: datetime) -> None:
         super().__init__(message)
         self.retry_at = retry_at
+
+
+class SourceError(PinQueueError):
+    """A sender's API did not tell what was asked."""
+
+
+class SourceUnreachable(SourceError):
+    """The sender's API cannot be reached, or did not answer as it documents."""
+
+
+class SourceBusy(SourceError):
+    """The sender's API asks for patience."""
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        """`retry_after` is in seconds, None where the sender gave no figure."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SourceRefused(SourceError):
+    """The sender's API refuses our credentials."""
 
 
 class LockError(PinQueueError):

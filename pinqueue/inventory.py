@@ -8,11 +8,12 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pinqueue import reservations, store
 from pinqueue.db import Session
-from pinqueue.errors import Conflict, NotFound, PinQueueError
+from pinqueue.errors import Conflict, InputInvalid, NotFound, PinQueueError
 from pinqueue.models import ApiKey, Listing, ListingLock, Lock, Source
 from pinqueue.pins import LENGTHS
 from pinqueue.reservations import Planner
@@ -21,7 +22,8 @@ from pinqueue.sealing import Sealer
 SCOPES = ("read", "operate", "reveal", "admin")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
-_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}")
+_SIGNING_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}")
+_PATH_SECRET = re.compile(r"[A-Za-z0-9_-]{24,128}( [^:\s]+:\S+)?")
 
 
 async def add_lock(
@@ -83,10 +85,13 @@ async def link_lock(
 async def add_source(
     session: Session, sealer: Sealer, actor: str, source_id: str, kind: str, secret: str | None
 ) -> str:
-    """Returns the signing secret, a new one where none is given. It is not shown again."""
+    """Returns the secret its webhooks prove themselves with, a new one where none is given and the
+    sender lets us choose. It is not shown again."""
     _check_name("source", source_id)
+    if kind not in _SECRETS:
+        raise InputInvalid("kind", f"must be one of {', '.join(_SECRETS)}, not {kind!r}")
     await _insist_absent(session, Source, source_id)
-    secret = _checked_secret(secret)
+    secret = _SECRETS[kind](secret)
     session.add(Source(id=source_id, kind=kind, secret=sealer.seal(f"source:{source_id}", secret)))
     await store.record(session, actor, "source:added", source=source_id, kind=kind)
     return secret
@@ -104,7 +109,7 @@ async def rotate_source(
     source = await session.get(Source, source_id, with_for_update=True)
     if source is None:
         raise NotFound(f"there is no source {source_id}")
-    secret = _checked_secret(secret)
+    secret = _SECRETS[source.kind](secret)
     until = await store.now(session) + keep_old
     source.previous_secret, source.previous_secret_until = source.secret, until
     source.secret = sealer.seal(f"source:{source_id}", secret)
@@ -166,13 +171,46 @@ def _check_name(what: str, name: str) -> None:
         )
 
 
-def _checked_secret(secret: str | None) -> str:
+def _signing_secret(secret: str | None) -> str:
     """The library takes a mistyped secret without a word; nothing would ever verify."""
     secret = secret or new_webhook_secret()
     try:
-        good = _SECRET.fullmatch(secret) and 24 <= len(base64.b64decode(secret[6:] + "==")) <= 64
+        good = _SIGNING_SECRET.fullmatch(secret) and (
+            24 <= len(base64.b64decode(secret[6:] + "==")) <= 64
+        )
     except ValueError:
         good = False
     if not good:
-        raise PinQueueError("secret: must be whsec_ and the base64 of 24 to 64 random bytes")
+        raise InputInvalid("secret", "must be whsec_ and the base64 of 24 to 64 random bytes")
     return secret
+
+
+def _given_secret(secret: str | None) -> str:
+    if not secret or not secret.strip():
+        raise InputInvalid("secret", "give the one that the sender shows for this webhook")
+    return secret.strip()
+
+
+def _path_secret(secret: str | None) -> str:
+    secret = secret or secrets.token_urlsafe(32)
+    if not _PATH_SECRET.fullmatch(secret):
+        raise InputInvalid(
+            "secret",
+            "must be 24 to 128 letters, digits, - and _, and may be followed by a space and"
+            " USER:PASSWORD for basic auth",
+        )
+    return secret
+
+
+_SECRETS: Final = {
+    "pinqueue": _signing_secret,
+    "guesty": _signing_secret,
+    "hospitable": _given_secret,
+    "lodgify": _given_secret,
+    "stays": _path_secret,
+    "hostaway": _path_secret,
+    "cloudbeds": _path_secret,
+    "smoobu": _path_secret,
+}
+"""What a source's webhooks prove themselves with: a signature, or a secret at the end of their
+path where the sender signs nothing, or in a way it does not publish."""

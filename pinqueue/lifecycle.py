@@ -62,6 +62,8 @@ class ReservationStatus(enum.StrEnum):
     PENDING = "pending"
     """Known, but no PIN: an inquiry, a request, a hold."""
     CONFIRMED = "confirmed"
+    BLOCKED = "blocked"
+    """No guest: the owner's own time, maintenance. No PIN."""
     CANCELLED = "cancelled"
 
 

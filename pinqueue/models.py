@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -35,6 +35,25 @@ from pinqueue.lifecycle import (
 from pinqueue.pins import LENGTHS
 
 Instant = DateTime(timezone=True)
+SOURCE_KINDS = (
+    "pinqueue",
+    "stays",
+    "hospitable",
+    "hostaway",
+    "lodgify",
+    "guesty",
+    "cloudbeds",
+    "smoobu",
+)
+EVENT_OUTCOMES = (
+    "accepted",
+    "stale",
+    "ignored",
+    "unmapped",
+    "fetching",
+    "fetched",
+    "incomplete",
+)
 
 
 class Base(DeclarativeBase):
@@ -91,12 +110,31 @@ class Listing(Base):
     """A rented unit."""
 
     __tablename__ = "listings"
-    __table_args__ = (CheckConstraint("lead >= interval '0'", name="lead_not_negative"),)
+    __table_args__ = (
+        CheckConstraint("lead >= interval '0'", name="lead_not_negative"),
+        CheckConstraint(
+            "buffer_before BETWEEN interval '0' AND interval '1 day'"
+            " AND buffer_after BETWEEN interval '0' AND interval '1 day'",
+            name="buffers_up_to_a_day",
+        ),
+    )
 
-    id: Mapped[str] = mapped_column(primary_key=True, comment="The id its webhooks use")
+    id: Mapped[str] = mapped_column(
+        primary_key=True, comment="The id its webhooks use, or SOURCE:ID where two use the same"
+    )
     time_zone: Mapped[str] = mapped_column(comment="IANA name; reads local times without offset")
     lead: Mapped[timedelta | None] = mapped_column(
         comment="How long before check-in its PINs are programmed; NULL: PINQUEUE_LEAD"
+    )
+    check_in_time: Mapped[time] = mapped_column(
+        server_default=text("'15:00'"), comment="Local; of a stay told by its date alone"
+    )
+    check_out_time: Mapped[time] = mapped_column(server_default=text("'11:00'"))
+    buffer_before: Mapped[timedelta] = mapped_column(
+        server_default=text("'00:00:00'"), comment="A PIN opens so long before check-in"
+    )
+    buffer_after: Mapped[timedelta] = mapped_column(
+        server_default=text("'00:00:00'"), comment="and so long after check-out"
     )
     created_at: Mapped[datetime] = _created_at()
 
@@ -115,7 +153,7 @@ class Source(Base):
 
     __tablename__ = "sources"
     __table_args__ = (
-        CheckConstraint("kind IN ('pinqueue')", name="kind_known"),
+        CheckConstraint(_one_of("kind", SOURCE_KINDS), name="kind_known"),
         CheckConstraint(
             "(previous_secret IS NULL) = (previous_secret_until IS NULL)",
             name="previous_secret_expires",
@@ -127,6 +165,15 @@ class Source(Base):
     secret: Mapped[bytes] = mapped_column(comment="Sealed signing secret")
     previous_secret: Mapped[bytes | None] = mapped_column(comment="Sealed; valid during rotation")
     previous_secret_until: Mapped[datetime | None]
+    api: Mapped[bytes | None] = mapped_column(
+        comment="Sealed: how to read bookings from the sender"
+    )
+    reconciled_at: Mapped[datetime | None] = mapped_column(
+        comment="When its bookings were compared"
+    )
+    bookings_listed: Mapped[int | None] = mapped_column(
+        comment="Bookings its API listed then: far fewer the next time is an alarm"
+    )
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     created_at: Mapped[datetime] = _created_at()
 
@@ -137,13 +184,16 @@ class WebhookEvent(Base):
     __tablename__ = "webhook_events"
     __table_args__ = (
         UniqueConstraint("source_id", "event_id"),
-        CheckConstraint(
-            "outcome IN ('accepted', 'stale', 'ignored', 'unmapped')", name="outcome_known"
-        ),
+        CheckConstraint(_one_of("outcome", EVENT_OUTCOMES), name="outcome_known"),
         Index(
             "ix_webhook_events_unmapped",
             "listing_id",
             postgresql_where=text("outcome = 'unmapped'"),
+        ),
+        Index(
+            "ix_webhook_events_fetching",
+            "received_at",
+            postgresql_where=text("outcome = 'fetching'"),
         ),
     )
 
@@ -156,6 +206,7 @@ class WebhookEvent(Base):
     outcome: Mapped[str]
     reservation_id: Mapped[str | None] = mapped_column(index=True)
     listing_id: Mapped[str | None]
+    job_id: Mapped[int | None] = mapped_column(comment="The job that fetches the booking it names")
     received_at: Mapped[datetime] = _created_at()
 
 
@@ -187,6 +238,12 @@ class Reservation(Base):
     guest_phone: Mapped[str | None]
     lead: Mapped[timedelta | None] = mapped_column(
         comment="How long before check-in its PINs are programmed; NULL: as its listing says"
+    )
+    early_check_in_at: Mapped[datetime | None] = mapped_column(
+        comment="Granted by hand: the PIN opens from then; a change of check-in ends it"
+    )
+    late_check_out_at: Mapped[datetime | None] = mapped_column(
+        comment="Granted by hand: the PIN opens until then; a change of check-out ends it"
     )
     pins_withheld_at: Mapped[datetime | None] = mapped_column(
         comment="Its jobs were cancelled by hand: no PIN until they are scheduled again"

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 from pinqueue import codes, store
 from pinqueue.db import Session
-from pinqueue.errors import Conflict, NotFound
+from pinqueue.errors import BookingInvalid, Conflict, NotFound
 from pinqueue.lifecycle import CodeState, OperationKind, ReservationStatus
 from pinqueue.locks import Window
-from pinqueue.models import Lock, Reservation
+from pinqueue.models import Listing, Lock, Reservation, Source
 from pinqueue.schedule import check_lead, check_stay, to_instant
 from pinqueue.sealing import Sealer
 
@@ -21,10 +21,11 @@ from pinqueue.sealing import Sealer
 @dataclass(frozen=True)
 class Booking:
     """A stay as its sender tells it. Times are the sender's own text: only the listing's zone makes
-    instants of them. What a cancel does not repeat is None."""
+    instants of them, and its default times of dates. What the sender left out is None, and stays
+    as it was told before."""
 
     reservation_id: str
-    status: ReservationStatus
+    status: ReservationStatus | None
     updated_at: datetime
     """When the sender last changed the stay: a booking with an older one is stale."""
     event_at: datetime
@@ -44,6 +45,12 @@ class Booking:
         return (self.updated_at, self.event_at, cancels, self.event_id)
 
 
+def own_id(source: Source, reservation_id: str) -> str:
+    """Our id of a sender's reservation. Property systems count theirs, so two of them use the same:
+    the source's name goes before it. Our own kind's ids are the sender's to choose."""
+    return reservation_id if source.kind == "pinqueue" else f"{source.id}:{reservation_id}"
+
+
 @dataclass(frozen=True)
 class Planner:
     """What planning needs besides the rows."""
@@ -60,8 +67,11 @@ async def receive(
     now: datetime,
     *,
     actor: str | None = None,
+    only_if_other: bool = False,
 ) -> str:
-    """Apply one telling of a stay. Returns `accepted`, `stale` or `unmapped` (listing unknown).
+    """Apply one telling of a stay. Returns `accepted`, `stale`, `unmapped` (listing unknown) or
+    `incomplete` (it leaves out what nobody told before); `unchanged` where `only_if_other` asks to
+    leave alone a stay of which nothing new is told.
 
     Raises BookingInvalid for a stay that cannot be, Conflict when another source owns the stay.
     """
@@ -72,13 +82,17 @@ async def receive(
         booking = _not_from_the_future(booking, now)
     if stay is not None and booking.version <= _version(stay):
         return "stale"
-    if booking.listing_id is not None and booking.status != ReservationStatus.CANCELLED:
-        zone = await _zone(session, booking.listing_id)
-        if zone is None:
-            return "unmapped"
-        values = _stay_values(booking, zone)
+    if booking.status == ReservationStatus.CANCELLED:
+        values: dict[str, object] = {}
     else:
-        values = {}
+        if _lacks(booking, stay):
+            return "incomplete"
+        listing = await _listing(session, source_id, booking, stay)
+        if listing is None:
+            return "unmapped"
+        values = _stay_values(booking, stay, listing)
+    if only_if_other and stay is not None and _says_nothing_new(booking, stay, values):
+        return "unchanged"
     actor = actor or f"source:{source_id}"
     stay = await _write(session, source_id, actor, booking, stay, values, now)
     await plan(session, planner, stay, actor=actor, now=now)
@@ -90,7 +104,7 @@ async def put(
 ) -> Reservation:
     """Create or change a stay that has no source. Nothing makes it stale: who calls knows what is
     wanted now. Raises NotFound (listing), Conflict (a source owns it), BookingInvalid."""
-    if await _zone(session, booking.listing_id or "") is None:
+    if await _listing(session, None, booking, None) is None:
         raise NotFound(f"there is no listing {booking.listing_id}: add it first")
     stay = await store.reservation_for_update(session, booking.reservation_id)
     if stay is not None and stay.source_id is None:
@@ -141,11 +155,12 @@ async def schedule(
     stay = await _stay(session, reservation_id)
     if stay.status != ReservationStatus.CONFIRMED or stay.listing_id is None:
         raise Conflict(f"reservation {stay.id} is {stay.status}: confirm it first")
-    zone = await _zone(session, stay.listing_id) or ZoneInfo("UTC")
+    listing = await store.listing(session, stay.listing_id)
+    assert listing is not None  # noqa: S101  # a foreign key says so
     if check_in is not None:
-        stay.check_in_at = to_instant("check_in", check_in, zone, gap="start")
+        stay.check_in_at, stay.early_check_in_at = _check_in(listing, check_in), None
     if check_out is not None:
-        stay.check_out_at = to_instant("check_out", check_out, zone, gap="end")
+        stay.check_out_at, stay.late_check_out_at = _check_out(listing, check_out), None
     if stay.check_in_at is not None and stay.check_out_at is not None:
         check_stay(stay.check_in_at, stay.check_out_at)
     if lead is not None:
@@ -153,6 +168,51 @@ async def schedule(
     stay.pins_withheld_at, stay.updated_at = None, now
     await session.flush()
     await store.record(session, actor, "reservation:scheduled", reservation_id=stay.id)
+    await plan(session, planner, stay, actor=actor, now=now)
+    return stay
+
+
+async def grant(
+    session: Session,
+    planner: Planner,
+    actor: str,
+    reservation_id: str,
+    now: datetime,
+    *,
+    early_check_in: str | None = None,
+    late_check_out: str | None = None,
+) -> Reservation:
+    """Let a guest in earlier, or out later, than was booked: a time, or "" to take it back. It ends
+    when the sender tells another date. Raises NotFound, Conflict, and BookingInvalid for an early
+    check-in after check-in, or a late check-out before check-out."""
+    stay = await _stay(session, reservation_id)
+    if stay.listing_id is None or stay.check_in_at is None or stay.check_out_at is None:
+        raise Conflict(f"reservation {stay.id} was cancelled before its dates were told")
+    listing = await store.listing(session, stay.listing_id)
+    assert listing is not None  # noqa: S101  # a foreign key says so
+    if early_check_in is not None:
+        early = _check_in(listing, early_check_in) if early_check_in else None
+        if early is not None and early > stay.check_in_at:
+            raise BookingInvalid("early_check_in", "must be before check_in")
+        stay.early_check_in_at = early
+    if late_check_out is not None:
+        late = _check_out(listing, late_check_out) if late_check_out else None
+        if late is not None and late < stay.check_out_at:
+            raise BookingInvalid("late_check_out", "must be after check_out")
+        stay.late_check_out_at = late
+    check_stay(
+        stay.early_check_in_at or stay.check_in_at, stay.late_check_out_at or stay.check_out_at
+    )
+    stay.updated_at = now
+    await session.flush()
+    await store.record(
+        session,
+        actor,
+        "reservation:granted",
+        reservation_id=stay.id,
+        early_check_in_at=stay.early_check_in_at and stay.early_check_in_at.isoformat(),
+        late_check_out_at=stay.late_check_out_at and stay.late_check_out_at.isoformat(),
+    )
     await plan(session, planner, stay, actor=actor, now=now)
     return stay
 
@@ -182,25 +242,20 @@ async def plan(
     session: Session, planner: Planner, stay: Reservation, *, actor: str, now: datetime
 ) -> None:
     """Make the stay's access codes what the stay wants now. Doing it twice changes nothing more."""
-    wanted = await _wanted(session, stay, now)
+    wish = await _wish(session, planner, stay, now)
     have = {code.lock_id: code for code in await store.live_codes(session, stay.id)}
     for lock_id, code in have.items():
-        if lock_id not in wanted:
+        if wish is None or lock_id not in wish.locks:
             await codes.withdraw(session, actor, code, now=now)
-    if not wanted:
+    if wish is None:
         return
-    window, lead = await _window_and_lead(session, planner, stay)
-    kept = {
-        lock_id: code
-        for lock_id, code in have.items()
-        if lock_id in wanted and code.state != CodeState.REVOKING
-    }
-    for code in kept.values():
-        await codes.move(session, actor, code, window, lead=lead, now=now)
-    new = [lock for lock_id, lock in wanted.items() if lock_id not in have]
+    for lock_id, code in have.items():
+        if lock_id in wish.locks and code.state != CodeState.REVOKING:
+            await codes.move(session, actor, code, wish.window, lead=wish.lead, now=now)
+    new = [lock for lock_id, lock in wish.locks.items() if lock_id not in have]
     if new:
         await codes.schedule(
-            session, planner.sealer, actor, stay.id, new, window, lead=lead, now=now
+            session, planner.sealer, actor, stay.id, new, wish.window, lead=wish.lead, now=now
         )
     if others := await store.overlapping_stays(session, stay, limit=10):
         await store.record(
@@ -217,49 +272,97 @@ def _not_from_the_future(booking: Booking, now: datetime) -> Booking:
     )
 
 
-async def _wanted(session: Session, stay: Reservation, now: datetime) -> dict[str, Lock]:
-    """The locks the guest must be able to open, by id; none once the stay is over or off."""
-    if stay.status != ReservationStatus.CONFIRMED or stay.listing_id is None:
-        return {}
-    if stay.pins_withheld_at is not None:
-        return {}
-    if stay.check_out_at is None or stay.check_out_at <= now:
-        return {}
-    return {lock.id: lock for lock in await store.locks_of_listing(session, stay.listing_id)}
+@dataclass(frozen=True)
+class Wish:
+    """What a guest needs: the locks to open, by id, when, and how early they are told."""
+
+    locks: dict[str, Lock]
+    window: Window
+    lead: timedelta
 
 
-async def _window_and_lead(
-    session: Session, planner: Planner, stay: Reservation
-) -> tuple[Window, timedelta]:
-    # Only a tombstone lacks these, says a CHECK, and a tombstone wants no lock.
+async def _wish(
+    session: Session, planner: Planner, stay: Reservation, now: datetime
+) -> Wish | None:
+    """None for a stay that is over, off, withheld, or has no locks."""
+    if stay.status != ReservationStatus.CONFIRMED or stay.pins_withheld_at is not None:
+        return None
+    # Only a tombstone lacks these, says a CHECK, and it is not confirmed.
     assert stay.listing_id is not None  # noqa: S101
     assert stay.check_in_at is not None  # noqa: S101
     assert stay.check_out_at is not None  # noqa: S101
     listing = await store.listing(session, stay.listing_id)
-    leads = (stay.lead, listing.lead if listing else None, planner.lead)
-    lead = next(lead for lead in leads if lead is not None)
-    return Window(stay.check_in_at, stay.check_out_at), lead
+    assert listing is not None  # noqa: S101  # a foreign key says so
+    starts_at = stay.early_check_in_at or stay.check_in_at - listing.buffer_before
+    ends_at = stay.late_check_out_at or stay.check_out_at + listing.buffer_after
+    locks = {lock.id: lock for lock in await store.locks_of_listing(session, listing.id)}
+    if ends_at <= now or not locks:
+        return None
+    leads = (stay.lead, listing.lead, planner.lead)
+    return Wish(locks, Window(starts_at, ends_at), next(lead for lead in leads if lead is not None))
 
 
-async def _zone(session: Session, listing_id: str) -> ZoneInfo | None:
-    listing = await store.listing(session, listing_id)
-    if listing is None:
+def _lacks(booking: Booking, stay: Reservation | None) -> bool:
+    """Whether a telling, with all that was told before, is not yet a stay."""
+    told = (booking.status, booking.listing_id, booking.check_in, booking.check_out)
+    if stay is None:
+        return None in told
+    known = (stay.status, stay.listing_id, stay.check_in_at, stay.check_out_at)
+    return any(new is None and old is None for new, old in zip(told, known, strict=True))
+
+
+async def _listing(
+    session: Session, source_id: str | None, booking: Booking, stay: Reservation | None
+) -> Listing | None:
+    """The listing a stay is in, by the sender's id for it: where two senders use the same id, the
+    listing is called SOURCE:ID."""
+    if booking.listing_id is None:
+        return await store.listing(session, stay.listing_id or "") if stay else None
+    names = [f"{source_id}:{booking.listing_id}", booking.listing_id]
+    found = await store.first_listing(session, names)
+    if found is None:
         await store.await_set_up(session)
-        listing = await store.listing(session, listing_id)
-    return ZoneInfo(listing.time_zone) if listing else None
+        found = await store.first_listing(session, names)
+    return found
 
 
-def _stay_values(booking: Booking, zone: ZoneInfo) -> dict[str, object]:
-    check_in = to_instant("check_in", booking.check_in or "", zone, gap="start")
-    check_out = to_instant("check_out", booking.check_out or "", zone, gap="end")
-    check_stay(check_in, check_out)
-    return {
-        "listing_id": booking.listing_id,
-        "check_in_at": check_in,
-        "check_out_at": check_out,
-        "guest_name": booking.guest_name,
-        "guest_phone": booking.guest_phone,
-    }
+def _stay_values(booking: Booking, stay: Reservation | None, listing: Listing) -> dict[str, object]:
+    """The columns that a telling changes. What was granted by hand ends when its date changes."""
+    values: dict[str, object] = {"listing_id": listing.id}
+    check_in_at = stay.check_in_at if stay else None
+    check_out_at = stay.check_out_at if stay else None
+    if booking.check_in is not None:
+        check_in_at = _check_in(listing, booking.check_in)
+    if booking.check_out is not None:
+        check_out_at = _check_out(listing, booking.check_out)
+    assert check_in_at is not None  # noqa: S101  # _lacks says so
+    assert check_out_at is not None  # noqa: S101
+    check_stay(check_in_at, check_out_at)
+    values |= {"check_in_at": check_in_at, "check_out_at": check_out_at}
+    if stay is not None and stay.check_in_at != check_in_at:
+        values["early_check_in_at"] = None
+    if stay is not None and stay.check_out_at != check_out_at:
+        values["late_check_out_at"] = None
+    if booking.guest_name is not None:
+        values["guest_name"] = booking.guest_name
+    if booking.guest_phone is not None:
+        values["guest_phone"] = booking.guest_phone
+    return values
+
+
+def _says_nothing_new(booking: Booking, stay: Reservation, values: dict[str, object]) -> bool:
+    same = all(getattr(stay, column) == value for column, value in values.items())
+    return same and booking.status in (None, stay.status)
+
+
+def _check_in(listing: Listing, text: str) -> datetime:
+    zone = ZoneInfo(listing.time_zone)
+    return to_instant("check_in", text, zone, gap="start", time_of_day=listing.check_in_time)
+
+
+def _check_out(listing: Listing, text: str) -> datetime:
+    zone = ZoneInfo(listing.time_zone)
+    return to_instant("check_out", text, zone, gap="end", time_of_day=listing.check_out_time)
 
 
 async def _write(
@@ -271,10 +374,11 @@ async def _write(
     values: dict[str, object],
     now: datetime,
 ) -> Reservation:
-    cancelled = booking.status == ReservationStatus.CANCELLED
+    status = booking.status or (stay and ReservationStatus(stay.status))
+    cancelled = status == ReservationStatus.CANCELLED
     values = {
         **values,
-        "status": booking.status,
+        "status": status,
         "source_updated_at": booking.updated_at,
         "source_event_at": booking.event_at,
         "source_event_id": booking.event_id,
@@ -283,7 +387,7 @@ async def _write(
     }
     if booking.lead is not None:
         values["lead"] = booking.lead
-    if stay is not None and stay.status != booking.status:
+    if stay is not None and stay.status != status:
         values["pins_withheld_at"] = None  # withheld from the stay as it was, not from a new one
     if stay is None:
         created = await store.insert_reservation(
@@ -300,7 +404,7 @@ async def _write(
     await store.record(
         session,
         actor,
-        f"reservation:{booking.status}",
+        f"reservation:{status}",
         reservation_id=stay.id,
         event_id=booking.event_id,
     )

@@ -6,7 +6,7 @@ Standard library only, `now` passed in. Instants are aware UTC in whole seconds,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from pinqueue.errors import BookingInvalid, InputInvalid
@@ -30,8 +30,11 @@ def due_times(starts_at: datetime, ends_at: datetime, lead: timedelta, now: date
     return DueTimes(generate_at=max(starts_at - lead, now), revoke_at=max(ends_at, now))
 
 
-def to_instant(field: str, text: str, zone: ZoneInfo, *, gap: str) -> datetime:
-    """An ISO 8601 date and time as UTC; without offset it is read in the listing's zone.
+def to_instant(
+    field: str, text: str, zone: ZoneInfo, *, gap: str, time_of_day: time | None = None
+) -> datetime:
+    """An ISO 8601 date and time as UTC; without offset it is read in the listing's zone, and a date
+    alone gets `time_of_day`.
 
     A local time that a clock change skips becomes the first valid one after it. One that happens
     twice is read as `gap` says: `"start"` the earlier (the guest is never late), `"end"` the later.
@@ -41,7 +44,9 @@ def to_instant(field: str, text: str, zone: ZoneInfo, *, gap: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise BookingInvalid(field, "must be an ISO 8601 date and time") from None
-    if "T" not in text and " " not in text:
+    if "T" not in text and " " not in text and time_of_day is not None:
+        moment = datetime.combine(moment, time_of_day)
+    elif "T" not in text and " " not in text:
         raise BookingInvalid(field, "must have a time of day, e.g. 2026-12-24T15:00:00-03:00")
     if not EARLIEST_YEAR <= moment.year <= LATEST_YEAR:
         raise BookingInvalid(field, f"must be in the years {EARLIEST_YEAR} to {LATEST_YEAR}")

@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(
         routes=[
             Route("/webhooks/{source}", webhooks.receive, methods=["POST"]),
+            Route("/webhooks/{source}/{secret}", webhooks.receive, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import ColumnElement, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -39,6 +39,9 @@ from pinqueue.models import (
     Try,
     WebhookEvent,
 )
+
+BUFFER_MOST = timedelta(days=1)
+"""A PIN may open so long after check-out."""
 
 
 async def now(session: Session) -> datetime:
@@ -123,12 +126,59 @@ async def set_event_outcome(
     )
 
 
+async def sources_to_reconcile(session: Session, every: timedelta) -> Sequence[str]:
+    """Sources with an API whose bookings were not compared for so long, the longest first."""
+    return (
+        await session.scalars(
+            select(Source.id)
+            .where(Source.api.is_not(None), Source.enabled, _not_reconciled_for(every))
+            .order_by(Source.reconciled_at.nulls_first())
+        )
+    ).all()
+
+
+async def claim_reconcile(session: Session, source_id: str, every: timedelta) -> Source | None:
+    """The source, now ours to compare; None when another worker was first."""
+    source: Source | None = await session.scalar(
+        update(Source)
+        .where(Source.id == source_id, _not_reconciled_for(every))
+        .values(reconciled_at=func.now())
+        .returning(Source)
+    )
+    return source
+
+
+async def reconcile_again(session: Session, source_id: str, sooner: timedelta) -> None:
+    """Have a source compared sooner than its turn."""
+    await session.execute(
+        update(Source)
+        .where(Source.id == source_id)
+        .values(reconciled_at=Source.reconciled_at - sooner)
+    )
+
+
+async def set_bookings_listed(session: Session, source_id: str, listed: int) -> None:
+    await session.execute(
+        update(Source).where(Source.id == source_id).values(bookings_listed=listed)
+    )
+
+
+def _not_reconciled_for(every: timedelta) -> ColumnElement[bool]:
+    return or_(Source.reconciled_at.is_(None), Source.reconciled_at <= func.now() - every)
+
+
 async def unmapped_events(session: Session, listing_id: str) -> Sequence[WebhookEvent]:
     """Events that wait for this listing to be set up, oldest first, held against other readers."""
     return (
         await session.scalars(
             select(WebhookEvent)
-            .where(WebhookEvent.outcome == "unmapped", WebhookEvent.listing_id == listing_id)
+            .where(
+                WebhookEvent.outcome == "unmapped",
+                or_(
+                    WebhookEvent.listing_id == listing_id,
+                    WebhookEvent.source_id + ":" + WebhookEvent.listing_id == listing_id,
+                ),
+            )
             .order_by(WebhookEvent.id)
             .with_for_update()
         )
@@ -153,6 +203,13 @@ async def await_set_up(session: Session) -> None:
 
 async def listing(session: Session, listing_id: str) -> Listing | None:
     return await session.get(Listing, listing_id)
+
+
+async def first_listing(session: Session, ids: Sequence[str]) -> Listing | None:
+    """The first of these that there is."""
+    found = await session.scalars(select(Listing).where(Listing.id.in_(ids)))
+    by_id = {listing.id: listing for listing in found}
+    return next((by_id[id_] for id_ in ids if id_ in by_id), None)
 
 
 async def locks_of_listing(session: Session, listing_id: str) -> Sequence[Lock]:
@@ -211,7 +268,10 @@ async def upcoming_stays(session: Session, listing_id: str) -> Sequence[Reservat
             .where(
                 Reservation.listing_id == listing_id,
                 Reservation.status == ReservationStatus.CONFIRMED,
-                Reservation.check_out_at > func.now(),
+                or_(
+                    Reservation.check_out_at > func.now() - BUFFER_MOST,
+                    Reservation.late_check_out_at > func.now(),
+                ),
             )
             .order_by(Reservation.id)
             .with_for_update()

@@ -10,14 +10,14 @@ import asyncio
 import hashlib
 from collections.abc import Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
-from types import ModuleType
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from pinqueue import logs, reservations, store
+from pinqueue import fetching, logs, reservations, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import BookingInvalid, Conflict, DatabaseUnavailable
 from pinqueue.inventory import NAME
@@ -25,13 +25,14 @@ from pinqueue.models import Source
 from pinqueue.reservations import Booking, Planner
 from pinqueue.webhooks import pinqueue
 from pinqueue.webhooks.body import Refusal, parse
+from pinqueue.webhooks.sender import Received, Sender, Told
 
 log = logs.get(__name__)
 
 T = TypeVar("T")
 
-SENDERS: dict[str, ModuleType] = {"pinqueue": pinqueue}
-"""By source kind. A sender is a module with `verify`, `clock_is_off`, `event_id` and `read`."""
+SENDERS: dict[str, Sender] = {"pinqueue": pinqueue}
+"""By source kind."""
 
 LARGEST_BODY = 256 * 1024
 
@@ -43,7 +44,7 @@ UNAUTHORIZED = {"error": "unauthorized"}
 
 
 async def receive(request: Request) -> Response:
-    """`POST /webhooks/{source}`"""
+    """`POST /webhooks/{source}`, and `/webhooks/{source}/{secret}` for senders that sign nothing"""
     db: Database = request.state.db
     planner: Planner = request.state.planner
     source_id = request.path_params["source"]
@@ -56,7 +57,8 @@ async def receive(request: Request) -> Response:
         note = note.bind(source=source_id)
         raw = await _body(request)
         note = note.bind(size=len(raw))
-        outcome = await _in_time(_take(db, planner, source_id, raw, request))
+        received = Received(raw, request.headers, request.path_params.get("secret", ""))
+        outcome = await _in_time(_take(db, planner, source_id, received))
     except Refusal as refusal:
         note.info("webhook-refused", status=refusal.status, code=refusal.code)
         return await _refused(db, source_id, refusal)
@@ -117,43 +119,66 @@ def _ended(task: asyncio.Future[Any]) -> None:
         log.info("webhook-ended-late", error=type(task.exception()).__name__)
 
 
-async def _take(
-    db: Database, planner: Planner, source_id: str, raw: bytes, request: Request
-) -> str:
+async def _take(db: Database, planner: Planner, source_id: str, received: Received) -> str:
     """Store an event and what it causes; returns what became of it."""
     async with db.transaction() as session:
-        return await _store(session, planner, source_id, raw, request)
+        return await _store(session, planner, source_id, received)
 
 
-async def _store(
-    session: Session, planner: Planner, source_id: str, raw: bytes, request: Request
-) -> str:
+async def _store(session: Session, planner: Planner, source_id: str, received: Received) -> str:
     source, now = await _open_source(session, source_id)
     sender = SENDERS[source.kind]
-    if not sender.verify(_secrets(planner, source, now), raw, request.headers):
-        clock = sender.clock_is_off(request.headers, now)
+    if received.path_secret and not sender.SECRET_IN_PATH:
+        raise _unknown_source()
+    if not sender.verify(_secrets(planner, source, now), received):
+        clock = sender.clock_is_off(received.headers, now)
         raise Refusal(401, "clock" if clock else "unauthorized")
-    body = parse(raw)
-    event_id = sender.event_id(request.headers)
-    kind, booking = sender.read(event_id, body)
-    digest = hashlib.sha256(raw).digest()
-    event_row = await store.insert_event(session, source.id, event_id, digest, kind, body)
+    body = parse(received.raw)
+    event_id = sender.event_id(received, body)
+    told = sender.read(event_id, body, now)
+    digest = hashlib.sha256(received.raw).digest()
+    event_row = await store.insert_event(session, source.id, event_id, digest, told.type, body)
     if event_row is None:
-        return await _repeat(session, source.id, event_id, digest)
-    return await apply(session, planner, source.id, event_row, booking, now)
+        return await _repeat(session, source, event_id, digest)
+    return await apply(session, planner, source, event_row, told, now)
 
 
 async def apply(
-    session: Session,
-    planner: Planner,
-    source_id: str,
-    event_row: int,
-    booking: Booking | None,
-    now: datetime,
+    session: Session, planner: Planner, source: Source, event_row: int, told: Told, now: datetime
 ) -> str:
     """Let a stored event have its effect; returns its outcome, which the event's row keeps."""
-    if booking is None:
+    if told.fetch is not None and source.api is not None:
+        reservation_id = reservations.own_id(source, told.fetch)
+        await fetching.put(session, event_row)
+        await store.set_event_outcome(session, event_row, "fetching", reservation_id, None)
+        return "fetching"
+    if told.booking is not None:
+        return await _apply(session, planner, source, event_row, told.booking, now)
+    if told.fetch is None:
         return "ignored"
+    await store.record(
+        session,
+        f"source:{source.id}",
+        "webhook:incomplete",
+        reservation_id=reservations.own_id(source, told.fetch),
+        reason="the event names a booking only, and the source has no API to read it from",
+    )
+    await store.set_event_outcome(
+        session, event_row, "incomplete", reservations.own_id(source, told.fetch), None
+    )
+    return "incomplete"
+
+
+async def _apply(
+    session: Session,
+    planner: Planner,
+    source: Source,
+    event_row: int,
+    booking: Booking,
+    now: datetime,
+) -> str:
+    source_id = source.id
+    booking = replace(booking, reservation_id=reservations.own_id(source, booking.reservation_id))
     told = {"reservation_id": booking.reservation_id, "event_id": booking.event_id}
     try:
         outcome = await reservations.receive(session, planner, source_id, booking, now)
@@ -169,11 +194,11 @@ async def apply(
             "this contradicts what is stored already",
             audit={**told, "reason": str(error)},
         ) from None
-    if outcome == "unmapped":
+    if outcome in ("unmapped", "incomplete"):
         await store.record(
             session,
             f"source:{source_id}",
-            "webhook:unmapped",
+            f"webhook:{outcome}",
             reservation_id=booking.reservation_id,
             listing_id=booking.listing_id,
         )
@@ -191,15 +216,16 @@ async def adopt_unmapped(session: Session, planner: Planner, listing_id: str) ->
     taken = 0
     now = await store.now(session)
     for event in await store.unmapped_events(session, listing_id):
-        event_row, source_id, reservation_id = event.id, event.source_id, event.reservation_id
-        sender = SENDERS[(await session.get_one(Source, source_id)).kind]
+        event_row, reservation_id = event.id, event.reservation_id
+        source = await session.get_one(Source, event.source_id)
+        sender = SENDERS[source.kind]
         try:
             async with session.begin_nested():
-                _, booking = sender.read(event.event_id, event.body)
-                await apply(session, planner, source_id, event_row, booking, now)
+                told = sender.read(event.event_id, event.body, event.received_at)
+                await apply(session, planner, source, event_row, told, now)
             taken += 1
         except Refusal as refusal:
-            await _audit(session, source_id, refusal)
+            await _audit(session, source.id, refusal)
             await store.set_event_outcome(
                 session, event_row, "ignored", reservation_id or "", listing_id
             )
@@ -222,8 +248,9 @@ def _secrets(planner: Planner, source: Source, now: datetime) -> list[str]:
     return [planner.sealer.open(f"source:{source.id}", secret) for secret in sealed]
 
 
-async def _repeat(session: Session, source_id: str, event_id: str, digest: bytes) -> str:
-    if await store.event_body_sha256(session, source_id, event_id) != digest:
+async def _repeat(session: Session, source: Source, event_id: str, digest: bytes) -> str:
+    other = await store.event_body_sha256(session, source.id, event_id) != digest
+    if other and SENDERS[source.kind].ID_NAMES_DELIVERY:
         message = "this event id came before with another body: use a new one"
         audit = {"event_id": event_id, "reason": "the sender used an event id for two bodies"}
         raise Refusal(409, "event_id_reused", message, audit=audit)

@@ -5,68 +5,34 @@ Source of the signature: standard-webhooks.com, spec/standard-webhooks.md, `v1` 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
-from standardwebhooks import Webhook
 from starlette.datastructures import Headers
 
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.reservations import Booking
-from pinqueue.webhooks.body import Refusal
+from pinqueue.webhooks import standard
+from pinqueue.webhooks.sender import Received, Shape, Told, checked
 
+SECRET_IN_PATH, ID_NAMES_DELIVERY = False, True
 TYPES = ("reservation.created", "reservation.updated", "reservation.cancelled")
 
-_ID = re.compile(r"[A-Za-z0-9_\-]{1,128}")
-_TIMESTAMP = re.compile(r"[0-9]{10}")
-_LONGEST_HEADER, _MOST_SIGNATURES = 2048, 10
-_TOLERANCE = 300  # seconds, as every official library has it
 
-
-def verify(secrets: Sequence[str], raw: bytes, headers: Headers) -> bool:
-    """Whether one of the secrets signed these very bytes within the last (or next) five minutes."""
-    values = [headers.getlist(f"webhook-{name}") for name in ("id", "timestamp", "signature")]
-    if any(len(value) != 1 for value in values):
-        return False
-    (event_id,), (timestamp,), (signature,) = values
-    if not (_ID.fullmatch(event_id) and _TIMESTAMP.fullmatch(timestamp)):
-        return False
-    if len(signature) > _LONGEST_HEADER:
-        return False
-    tokens = [token for token in signature.split(" ") if token.startswith("v1,")]
-    verified = False
-    for token in tokens[:_MOST_SIGNATURES]:  # one at a time: junk cannot hide a good one
-        for secret in secrets:
-            signed = {"webhook-id": event_id, "webhook-timestamp": timestamp}
-            signed["webhook-signature"] = token
-            # No early exit: which secret fitted must not show in the time it takes.
-            verified |= _fits(secret, raw, signed)
-    return verified
-
-
-def _fits(secret: str, raw: bytes, headers: dict[str, str]) -> bool:
-    try:
-        Webhook(secret).verify(raw, headers, json_parse=False)
-    except Exception:
-        # The library raises five kinds of exceptions besides its own on unauthenticated junk
-        # (reliability.md 1.3). Whatever it is, the request is not verified.
-        return False
-    return True
+def verify(secrets: Sequence[str], received: Received) -> bool:
+    return standard.verify(secrets, received, "webhook")
 
 
 def clock_is_off(headers: Headers, now: datetime) -> bool:
-    """Whether its time alone keeps a request from verifying: a reason to log, never to tell."""
-    sent_at = headers.get("webhook-timestamp", "")
-    return bool(_TIMESTAMP.fullmatch(sent_at)) and abs(int(sent_at) - now.timestamp()) > _TOLERANCE
+    return standard.clock_is_off(headers, now, "webhook")
 
 
-def event_id(headers: Headers) -> str:
+def event_id(received: Received, body: dict[str, Any]) -> str:
     """The id of the event, the same on every retry; verify() has checked its form."""
-    return headers["webhook-id"]
+    return received.headers["webhook-id"]
 
 
 def _with_offset(text: str) -> str:
@@ -92,16 +58,12 @@ Id = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain)]
 LocalTime = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
-class _Guest(_Strict):
+class _Guest(Shape):
     name: str | None = None
     phone: str | None = None
 
 
-class _Data(_Strict):
+class _Data(Shape):
     reservation_id: Id
     listing_id: Id | None = None
     status: Literal["pending", "confirmed", "cancelled"] | None = None
@@ -111,7 +73,7 @@ class _Data(_Strict):
     guest: _Guest | None = None
 
 
-class _Event(_Strict):
+class _Event(Shape):
     type: Annotated[str, Field(min_length=1, max_length=128)]
     timestamp: Instant
     data: _Data
@@ -135,27 +97,12 @@ class _Event(_Strict):
         return self.type == "reservation.cancelled" or self.data.status == "cancelled"
 
 
-def read(event_id: str, body: dict[str, Any]) -> tuple[str, Booking | None]:
-    """The event's type and the stay it tells of; None for a type we do not know.
-
-    Raises Refusal 422 that names each field and its remedy.
-    """
+def read(event_id: str, body: dict[str, Any], received_at: datetime) -> Told:
     kind = body.get("type")
     if isinstance(kind, str) and kind not in TYPES:
-        return kind[:128], None
-    try:
-        event = _Event.model_validate(body)
-    except ValidationError as error:
-        raise Refusal(
-            422,
-            "invalid_body",
-            "the body does not have the shape of this sender",
-            [
-                {"field": ".".join(str(p) for p in fault["loc"]) or "data", "message": fault["msg"]}
-                for fault in error.errors(include_url=False, include_input=False)
-            ],
-        ) from None
-    return event.type, _booking(event_id, event)
+        return Told(kind[:128])
+    event = checked(_Event, body)
+    return Told(event.type, _booking(event_id, event))
 
 
 def _booking(event_id: str, event: _Event) -> Booking:

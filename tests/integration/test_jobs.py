@@ -362,7 +362,7 @@ async def test_list_filters(
     ("given", "field"),
     [
         ("tomorrow", "check_in"),
-        ("2026-12-24", "check_in"),
+        ("24/12/2026", "check_in"),
         ((CHECK_OUT + timedelta(hours=1)).isoformat(), "check_out"),
     ],
 )

@@ -17,6 +17,8 @@ LAYERS = """
     up
     web worker
     tasks webhooks
+    fetching
+    fetchers
     operations sweep inventory audit health
     jobs
     reservations
@@ -33,7 +35,7 @@ HOMES = {
     "alembic": "schema",
     "bcrypt": "sealing",
     "cryptography": "sealing locks.tuya simulator config up",
-    "httpx2": "locks.tuya simulator processes demo",
+    "httpx2": "fetchers locks.tuya simulator processes demo",
     "platformdirs": "embedded",
     "procrastinate": "alarms tasks worker",
     "psycopg": "db mutex worker embedded",

@@ -113,4 +113,4 @@ def test_the_words_stored_in_rows_never_change() -> None:
         *("waiting", "active", "completed", "failed", "cancelled")
     ]
     assert [k.value for k in OperationKind] == ["generate", "revoke"]
-    assert [s.value for s in ReservationStatus] == ["pending", "confirmed", "cancelled"]
+    assert [s.value for s in ReservationStatus] == ["pending", "confirmed", "blocked", "cancelled"]

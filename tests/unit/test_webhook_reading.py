@@ -14,6 +14,9 @@ from pinqueue.lifecycle import ReservationStatus
 from pinqueue.reservations import Booking
 from pinqueue.webhooks.body import Refusal
 from pinqueue.webhooks.pinqueue import TYPES, read
+from pinqueue.webhooks.sender import Told
+
+NOW = datetime(2026, 11, 1, 10, 0, 1, tzinfo=UTC)
 
 EXAMPLE: dict[str, Any] = {  # as the contract prints it
     "type": "reservation.created",
@@ -36,7 +39,7 @@ def example(kind: str = "reservation.created", **data: Any) -> dict[str, Any]:
 
 
 def booking(body: dict[str, Any]) -> Booking:
-    _, told = read("msg_1", body)
+    told = read("msg_1", body, NOW).booking
     assert told is not None
     return told
 
@@ -44,13 +47,13 @@ def booking(body: dict[str, Any]) -> Booking:
 def refused(body: dict[str, Any]) -> list[str]:
     """The fields that are named."""
     with pytest.raises(Refusal) as caught:
-        read("msg_1", body)
+        read("msg_1", body, NOW)
     assert (caught.value.status, caught.value.code) == (422, "invalid_body")
     return [detail["field"] for detail in caught.value.details]
 
 
 def test_the_example_of_the_contract_is_read_whole() -> None:
-    assert read("msg_1", EXAMPLE) == (
+    assert read("msg_1", EXAMPLE, NOW) == Told(
         "reservation.created",
         Booking(
             reservation_id="res-123",
@@ -103,7 +106,7 @@ def test_every_wrong_field_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("kind", ["payment.made", "", "Reservation.created", "x" * 500])
 def test_another_type_tells_of_no_stay(kind: str) -> None:
-    assert read("msg_1", {"type": kind}) == (kind[:128], None)
+    assert read("msg_1", {"type": kind}, NOW) == Told(kind[:128])
 
 
 @pytest.mark.parametrize("kind", [None, 1, True, [], {}, ["reservation.created"]])
@@ -190,12 +193,12 @@ def test_read_raises_nothing_but_a_refusal_of_an_event_that_is_nearly_good(
 
 def _read(body: dict[str, Any]) -> None:
     try:
-        kind, told = read("msg_1", body)
+        told = read("msg_1", body, NOW)
     except Refusal as refusal:
-        kind, told = "", None
+        told = Told("")
         named = [set(detail) for detail in refusal.details]
     else:
         named = [{"field", "message"}]
     assert named
     assert all(names == {"field", "message"} for names in named)
-    assert told is None or (kind in TYPES and told.version)
+    assert told.booking is None or (told.type in TYPES and told.booking.version)
