@@ -34,11 +34,13 @@ async def schedule(
     *,
     lead: timedelta,
     now: datetime,
+    beside: Sequence[AccessCode] = (),
 ) -> None:
-    """Create a stay's access codes with both operations, one PIN on all doors that take it."""
+    """Create a stay's access codes with both operations, one PIN on all doors that take it: the one
+    of the codes it has already, `beside`, where that is free."""
     due = due_times(window.starts_at, window.ends_at, lead, now)
     operations: list[Operation] = []
-    preferred: dict[int, pins.Pin] = {}
+    preferred = _pins_of(sealer, beside)
     ids = await store.new_code_ids(session, len(doors))
     for code_id, door in zip(ids, doors, strict=True):
         code = await _insert_with_free_pin(
@@ -58,6 +60,12 @@ async def schedule(
             generate_at=due.generate_at.isoformat(),
         )
     await alarms.put(session, operations)
+
+
+def _pins_of(sealer: Sealer, codes: Sequence[AccessCode]) -> dict[int, pins.Pin]:
+    """By length, the newest last: a guest who moves to another room keeps the PIN he was told."""
+    opened = [sealer.open_pin(code.id, code.pin_sealed) for code in codes if code.pin_sealed]
+    return {len(pin.digits()): pin for pin in opened}
 
 
 async def move(
@@ -147,6 +155,14 @@ async def retry(
         raise Conflict(f"nothing is left to retry: access code {code.id} is {code.state}{over}")
     else:
         await begin_again(session, actor, code, now=now)
+
+
+async def fill_room(session: Session, lock_id: str, *, now: datetime) -> None:
+    """A place on a lock that was full is free: the guest who arrives first gets it, at once."""
+    code_id = await store.nearest_arrival_waiting_for_room(session, lock_id)
+    if code_id is not None:
+        code = await store.code_for_update(session, code_id)
+        await _ring(session, code, OperationKind.GENERATE, now)
 
 
 async def stop_generating(session: Session, code: AccessCode) -> bool:

@@ -377,6 +377,9 @@ class Operation(Base):
         comment="Times its worker died or its job broke; three quarantine it",
     )
     last_error: Mapped[str | None]
+    waits_for_room: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="Its lock holds as many PINs as it can"
+    )
     job_id: Mapped[int | None] = mapped_column(
         index=True, comment="The Procrastinate job that rings"
     )

@@ -228,6 +228,7 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
                     retry_at,
                     failures=operation.failures + (1 if _counts(error) else 0),
                     last_error=str(error),
+                    waits_for_room=isinstance(error, LockFull),
                 )
     except StateChanged as overtaken:
         log.info("operation-overtaken", operation_id=ring.claim.operation.id, reason=str(overtaken))
@@ -307,6 +308,7 @@ async def _create(bench: Workbench, ring: Ring) -> Ring:
     """Ask for the PIN, unless an earlier ask may still take effect."""
     _insist_no_create_in_doubt(bench, ring)
     await _insist_gone(bench, ring)
+    await _insist_next_in(bench, ring)
     pin = _pin(bench, ring)
     pin_hash = ring.code.pin_hash or await bench.planner.sealer.hash_pin(ring.code.id, pin)
     ring = await _record_intent(bench, ring, pin_hash)
@@ -333,6 +335,14 @@ async def _insist_gone(bench: Workbench, ring: Ring) -> None:
     if not seen and sent_at is not None and sent_at + bench.grace > ring.now():
         raise _waits(ring, "the lock's cloud does not list the PIN it accepted")
     await _ask(bench.gateway.delete_pin(ring.door, ring.code.remote_id))
+
+
+async def _insist_next_in(bench: Workbench, ring: Ring) -> None:
+    """A lock that was full gives its next free place to the guest who arrives first."""
+    async with bench.db.transaction() as session:
+        other = await store.nearer_arrival_waiting_for_room(session, ring.code)
+    if other is not None:
+        raise LockFull(f"the lock is full, and access code {other} is for an earlier arrival")
 
 
 def _has_to_change(ring: Ring, remote: RemotePin) -> bool:
@@ -497,6 +507,8 @@ async def _record_revoked(bench: Workbench, ring: Ring) -> None:
         await store.record(session, ACTOR, "code:revoked", code=code, operation_id=operation.id)
         if stay is not None:
             await reservations.plan(session, bench.planner, stay, actor=ACTOR, now=ring.now())
+    async with bench.db.transaction() as session:
+        await codes.fill_room(session, ring.code.lock_id, now=ring.now())
 
 
 async def _end_try(bench: Workbench, ring: Ring, outcome: str, error: str) -> None:

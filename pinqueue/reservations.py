@@ -255,7 +255,15 @@ async def plan(
     new = [lock for lock_id, lock in wish.locks.items() if lock_id not in have]
     if new:
         await codes.schedule(
-            session, planner.sealer, actor, stay.id, new, wish.window, lead=wish.lead, now=now
+            session,
+            planner.sealer,
+            actor,
+            stay.id,
+            new,
+            wish.window,
+            lead=wish.lead,
+            now=now,
+            beside=list(have.values()),
         )
     if others := await store.overlapping_stays(session, stay, limit=10):
         await store.record(

@@ -9,14 +9,15 @@ import procrastinate
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
-from pinqueue import operations
+from pinqueue import fetching, operations
 from pinqueue.alarms import QUEUES
-from pinqueue.errors import DatabaseUnavailable, LockError, TryLater
+from pinqueue.errors import DatabaseUnavailable, LockError, SourceBusy, SourceError, TryLater
 from pinqueue.lifecycle import OperationKind
 from pinqueue.operations import Workbench
 
 BREAKDOWN_RETRIES = 3
 BREAKDOWN_WAIT = timedelta(seconds=5)
+FETCH_RETRIES, FETCH_WAIT, FETCH_LONGEST = 50, timedelta(seconds=5), timedelta(minutes=30)
 
 
 class AsTheOperationSays(BaseRetryStrategy):
@@ -34,6 +35,20 @@ class AsTheOperationSays(BaseRetryStrategy):
         if isinstance(exception, DatabaseUnavailable) or job.attempts < BREAKDOWN_RETRIES:
             return RetryDecision(retry_at=datetime.now(UTC) + BREAKDOWN_WAIT)
         return None
+
+
+class AsTheSenderAllows(BaseRetryStrategy):
+    """A sender's API is asked again with growing gaps for a day; then comparing finds it."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if not isinstance(exception, SourceError | DatabaseUnavailable):
+            return None
+        if job.attempts >= FETCH_RETRIES:
+            return None
+        asked = exception.retry_after if isinstance(exception, SourceBusy) else None
+        gap = min(FETCH_WAIT * 2.0**job.attempts, FETCH_LONGEST)
+        wait = max(gap, timedelta(seconds=asked or 0))
+        return RetryDecision(retry_at=datetime.now(UTC) + wait)
 
 
 tasks = procrastinate.Blueprint()
@@ -63,3 +78,9 @@ async def generate_pin(context: procrastinate.JobContext, *, operation_id: int) 
 )
 async def revoke_pin(context: procrastinate.JobContext, *, operation_id: int) -> None:
     await operations.revoke(_bench(context), operation_id, context.job.id)
+
+
+@tasks.task(name=fetching.FETCH, queue=fetching.FETCH, retry=AsTheSenderAllows(), pass_context=True)
+async def fetch_booking(context: procrastinate.JobContext, *, event_row: int) -> None:
+    bench = _bench(context)
+    await fetching.fetch(bench.db, bench.planner, event_row)

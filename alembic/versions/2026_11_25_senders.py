@@ -35,6 +35,16 @@ CHECKS = (
 def columns() -> tuple[tuple[str, sa.Column[Any]], ...]:
     return (
         (
+            "operations",
+            sa.Column(
+                "waits_for_room",
+                sa.Boolean(),
+                server_default=sa.text("false"),
+                nullable=False,
+                comment="Its lock holds as many PINs as it can",
+            ),
+        ),
+        (
             "webhook_events",
             sa.Column(
                 "job_id",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -449,6 +449,39 @@ async def hold_claim(session: Session, claim: Claimed) -> tuple[Operation, Acces
     if operation is None:
         raise StateChanged(f"operation {claim.operation.id} was taken over or is no longer wanted")
     return operation, code
+
+
+def _waiting_for_room(lock_id: str) -> Select[int]:
+    return (
+        select(AccessCode.id)
+        .join(Operation, Operation.access_code_id == AccessCode.id)
+        .where(
+            AccessCode.lock_id == lock_id,
+            AccessCode.remote_id.is_(None),
+            AccessCode.ends_at > func.now(),
+            Operation.state.in_(OPERATION_OPEN),
+            Operation.kind == OperationKind.GENERATE,
+            Operation.waits_for_room,
+        )
+        .order_by(AccessCode.starts_at, AccessCode.id)
+        .limit(1)
+    )
+
+
+async def nearest_arrival_waiting_for_room(session: Session, lock_id: str) -> int | None:
+    """Of the access codes that found their lock full, the one whose stay begins first."""
+    code_id: int | None = await session.scalar(_waiting_for_room(lock_id))
+    return code_id
+
+
+async def nearer_arrival_waiting_for_room(session: Session, code: AccessCode) -> int | None:
+    """An access code that found the same lock full, and whose stay begins before this one's."""
+    code_id: int | None = await session.scalar(
+        _waiting_for_room(code.lock_id).where(
+            tuple_(AccessCode.starts_at, AccessCode.id) < tuple_(code.starts_at, code.id)
+        )
+    )
+    return code_id
 
 
 async def postpone_operation(

@@ -125,7 +125,7 @@ for name, path in {
     "newline": "/webhooks/main%0A",
 }.items():
     case(f"7-{name}", 404, "unknown_source", to(path))
-case("7-deeper", 404, "not_found", to("/webhooks/main/x"))
+case("7-deeper", 404, "unknown_source", to("/webhooks/main/x"))
 case("7-no-source", 404, "not_found", to("/webhooks/"))
 for name, content_type in {
     "missing": None,
