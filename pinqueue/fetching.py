@@ -46,7 +46,7 @@ async def fetch(db: Database, planner: Planner, event_row: int) -> None:
         asked_at = await store.now(session)
     if event.outcome != "fetching" or source.api is None or event.reservation_id is None:
         return
-    async with _client(planner, source, asked_at) as client:
+    async with _client(db, planner, source, asked_at) as client:
         named = event.reservation_id.removeprefix(f"{source.id}:")
         booking = await FETCHERS[source.kind].booking(client, named)
     async with db.transaction() as session:
@@ -80,7 +80,6 @@ async def _reconcile(db: Database, planner: Planner, source: Source) -> None:
         log.warning("reconcile-failed", source=source.id, reason=str(error))
         async with db.transaction() as session:
             await store.reconcile_again(session, source.id, EVERY - AGAIN)
-            await _record(session, source, "source:reconcile_failed", reason=str(error))
         return
     async with db.transaction() as session:
         before = source.bookings_listed or 0
@@ -97,7 +96,7 @@ async def _compare(db: Database, planner: Planner, source: Source) -> tuple[int,
     async with db.transaction() as session:
         asked_at = await store.now(session)
     since, until = (asked_at - PAST).date(), (asked_at + AHEAD).date()
-    async with _client(planner, source, asked_at) as client:
+    async with _client(db, planner, source, asked_at) as client:
         async for booking in FETCHERS[source.kind].bookings(client, since, until):
             listed += 1
             try:
@@ -138,7 +137,21 @@ async def _record(
 
 
 @asynccontextmanager
-async def _client(planner: Planner, source: Source, asked_at: datetime) -> AsyncIterator[Client]:
+async def _client(
+    db: Database, planner: Planner, source: Source, asked_at: datetime
+) -> AsyncIterator[Client]:
+    """A client of the source's API. Whether it could be read is on the source's row, and audited
+    when that changes: an API that is away for a night is one line, not a thousand."""
     api = Api(**json.loads(planner.sealer.open(f"api:{source.id}", source.api or b"")))
-    async with http_client() as http:
-        yield Client(http, api, asked_at)
+    error: str | None = None
+    try:
+        async with http_client() as http:
+            yield Client(http, api, asked_at)
+    except SourceError as failed:
+        error = str(failed)
+        raise
+    finally:
+        async with db.transaction() as session:
+            if await store.set_api_error(session, source.id, error):
+                event = "source:api_failed" if error else "source:api_answers"
+                await _record(session, source, event, reason=error)

@@ -174,6 +174,7 @@ class Source(Base):
     bookings_listed: Mapped[int | None] = mapped_column(
         comment="Bookings its API listed then: far fewer the next time is an alarm"
     )
+    api_error: Mapped[str | None] = mapped_column(comment="Why its API could not be read last")
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     created_at: Mapped[datetime] = _created_at()
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from pinqueue import alarms, codes, logs, store
+from pinqueue import alarms, codes, fetching, logs, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lifecycle import CodeState, OperationKind
@@ -36,6 +36,7 @@ async def sweep(db: Database, retention: timedelta) -> None:
     await rescue_stalled(db)
     await defer_jobless(db)
     await begin_again(db)
+    await fetch_again(db)
     async with db.transaction() as session:
         await sweeping.prune_jobs(session, retention)
         await sweeping.fold_job_counts(session)
@@ -83,6 +84,20 @@ async def begin_again(db: Database) -> int:
         return True
 
     return await _one_by_one(db, begin, found)
+
+
+async def fetch_again(db: Database) -> int:
+    """Give a job to every event whose booking nobody will fetch; returns how many."""
+    async with db.transaction() as session:
+        found = await sweeping.lost_fetches(session, EVERY, BATCH)
+
+    async def again(session: Session, event_row: int) -> bool:
+        if not await sweeping.hold_lost_fetch(session, event_row):
+            return False
+        await fetching.put(session, event_row)
+        return True
+
+    return await _one_by_one(db, again, found)
 
 
 async def _one_by_one(

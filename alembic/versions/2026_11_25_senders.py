@@ -35,6 +35,15 @@ CHECKS = (
 def columns() -> tuple[tuple[str, sa.Column[Any]], ...]:
     return (
         (
+            "sources",
+            sa.Column(
+                "api_error",
+                sa.Text(),
+                nullable=True,
+                comment="Why its API could not be read last",
+            ),
+        ),
+        (
             "operations",
             sa.Column(
                 "waits_for_room",

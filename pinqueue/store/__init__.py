@@ -157,6 +157,17 @@ async def reconcile_again(session: Session, source_id: str, sooner: timedelta) -
     )
 
 
+async def set_api_error(session: Session, source_id: str, error: str | None) -> bool:
+    """False when that is what it says already."""
+    changed = await session.scalar(
+        update(Source)
+        .where(Source.id == source_id, Source.api_error.is_distinct_from(error))
+        .values(api_error=error)
+        .returning(Source.id)
+    )
+    return changed is not None
+
+
 async def set_bookings_listed(session: Session, source_id: str, listed: int) -> None:
     await session.execute(
         update(Source).where(Source.id == source_id).values(bookings_listed=listed)

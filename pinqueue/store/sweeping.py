@@ -10,7 +10,7 @@ from sqlalchemy import Text, and_, func, or_, select, text, update
 
 from pinqueue.db import Session
 from pinqueue.lifecycle import OPERATION_OPEN, CodeState, OperationState
-from pinqueue.models import AccessCode, Operation
+from pinqueue.models import AccessCode, Operation, WebhookEvent
 from pinqueue.store import code_for_update
 
 STRANDED_AFTER = timedelta(seconds=60)
@@ -182,6 +182,37 @@ async def fold_job_counts(session: Session) -> None:
             SELECT queue, status, sum(change) FROM folded GROUP BY 1, 2 HAVING sum(change) <> 0
         """)
     )
+
+
+async def lost_fetches(session: Session, patience: timedelta, limit: int) -> Sequence[int]:
+    """Events whose booking is still to be fetched, and which no living job will fetch."""
+    return (
+        await session.scalars(
+            text("""
+                SELECT event.id FROM webhook_events event
+                LEFT JOIN procrastinate_jobs job ON job.id = event.job_id
+                WHERE event.outcome = 'fetching'
+                  AND event.received_at < now() - CAST(:patience AS interval)
+                  AND (job.id IS NULL OR job.status NOT IN ('todo', 'doing')
+                       OR (job.status = 'doing' AND NOT EXISTS (
+                               SELECT FROM procrastinate_events started
+                               WHERE started.job_id = job.id AND started.type = 'started'
+                                 AND started.at > now() - CAST(:longest AS interval))))
+                ORDER BY event.id LIMIT :limit
+            """),
+            {"patience": patience, "longest": LONGEST_RING, "limit": limit},
+        )
+    ).all()
+
+
+async def hold_lost_fetch(session: Session, event_row: int) -> bool:
+    """Whether its booking is still to be fetched; held against another sweep."""
+    held: int | None = await session.scalar(
+        select(WebhookEvent.id)
+        .where(WebhookEvent.id == event_row, WebhookEvent.outcome == "fetching")
+        .with_for_update(skip_locked=True)
+    )
+    return held is not None
 
 
 async def given_up(session: Session, rested: timedelta) -> Sequence[int]:

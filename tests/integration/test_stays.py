@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ async def stay_of(db: Database) -> Reservation:
         return await session.get_one(Reservation, "res-1")
 
 
-async def tell(db: Database, planner: Planner, **told: object) -> str:
+async def tell(db: Database, planner: Planner, **told: Any) -> str:
     dates = {"check_in": CHECK_IN.isoformat(), "check_out": CHECK_OUT.isoformat()}
     return await factories.receive(db, planner, factories.booking(**{**dates, **told}))
 

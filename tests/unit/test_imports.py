@@ -17,9 +17,10 @@ LAYERS = """
     up
     web worker
     tasks webhooks
+    sweep
     fetching
     fetchers
-    operations sweep inventory audit health
+    operations inventory audit health
     jobs
     reservations
     codes
