@@ -49,6 +49,7 @@ BROKEN = {
         "UPDATE reservations SET check_out_at = check_in_at"
     ),
     "ck_listings_lead_not_negative": "UPDATE listings SET lead = interval '-1 s'",
+    "ck_reservations_lead_not_negative": "UPDATE reservations SET lead = interval '-1 s'",
     # a state is one of those we know, and owns its timestamp
     "ck_access_codes_state_known": CODE_1.format("state = 'lost'"),
     "ck_access_codes_sent_has_sent_at": CODE_1.format(f"state = 'sent', {ON_LOCK}"),
