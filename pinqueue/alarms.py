@@ -15,11 +15,14 @@ from procrastinate.types import JSONDict
 from pinqueue import store
 from pinqueue.db import Session, driver_connection
 from pinqueue.lifecycle import OperationKind
-from pinqueue.models import AccessCode, Operation
+from pinqueue.models import AccessCode, Delivery, Operation
 from pinqueue.store import queue
 
 QUEUES = {OperationKind.GENERATE: "generate_pin", OperationKind.REVOKE: "revoke_pin"}
 """The queue, and the task of the same name, that rings for each kind of operation."""
+
+DELIVER = "deliver"
+"""The queue, and the task, of outgoing webhooks. It is no operation's: people ask about those."""
 
 _app = procrastinate.App(connector=procrastinate.PsycopgConnector())
 """Never opened: it defers only on connections it is handed, so that a job and the rows it rings for
@@ -52,6 +55,16 @@ async def put(session: Session, operations: Sequence[Operation]) -> None:
             )
     await session.flush()
     await store.insert_job_records(session, records)
+
+
+async def put_deliveries(session: Session, deliveries: Sequence[Delivery]) -> None:
+    """Defer a job for each delivery at its `next_at`."""
+    connection = await driver_connection(session)
+    for delivery in deliveries:
+        delivery.job_id = await _app.configure_task(
+            DELIVER, queue=DELIVER, schedule_at=delivery.next_at, connection=connection
+        ).defer_async(delivery_id=delivery.id)
+    await session.flush()
 
 
 async def take_back(session: Session, operation: Operation) -> bool:

@@ -1,4 +1,4 @@
-"""What a deployment is set up with: its locks, listings, sources and API keys."""
+"""What a deployment is set up with: its locks, listings, sources, endpoints and API keys."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pinqueue import reservations, store
+from pinqueue import posting, reservations, store
 from pinqueue.db import Session
 from pinqueue.errors import Conflict, NotFound, PinQueueError
-from pinqueue.models import ApiKey, Listing, ListingLock, Lock, Source
+from pinqueue.lifecycle import EVENT_TYPES
+from pinqueue.models import ApiKey, Endpoint, Listing, ListingLock, Lock, Source
 from pinqueue.pins import LENGTHS
 from pinqueue.reservations import Planner
 from pinqueue.sealing import Sealer
@@ -112,6 +113,62 @@ async def rotate_source(
     return secret
 
 
+async def add_endpoint(
+    session: Session,
+    sealer: Sealer,
+    actor: str,
+    endpoint_id: str,
+    url: str,
+    *,
+    events: Sequence[str] = (),
+    secret: str | None = None,
+    private: bool = False,
+) -> str:
+    """Have events posted there, of all types where none is named. Returns the signing secret, a new
+    one where none is given. It is not shown again."""
+    _check_name("endpoint", endpoint_id)
+    posting.check_url(url, private=private)
+    if unknown := sorted(set(events) - set(EVENT_TYPES.values())):
+        known = ", ".join(EVENT_TYPES.values())
+        raise PinQueueError(f"event: {unknown[0]!r} is not one of {known}")
+    await _insist_absent(session, Endpoint, endpoint_id)
+    secret = _checked_secret(secret)
+    session.add(
+        Endpoint(
+            id=endpoint_id,
+            url=url,
+            secret=sealer.seal(f"endpoint:{endpoint_id}", secret),
+            events=list(dict.fromkeys(events)) or list(EVENT_TYPES.values()),
+            private=private,
+        )
+    )
+    await store.record(
+        session, actor, "endpoint:added", endpoint=endpoint_id, events=list(events), private=private
+    )
+    return secret
+
+
+async def enable_endpoint(session: Session, actor: str, endpoint_id: str) -> None:
+    """Post there again what happens from now on. Twice is as once."""
+    endpoint = await endpoint_of(session, endpoint_id)
+    if not endpoint.enabled:
+        endpoint.enabled, endpoint.disabled_at, endpoint.disabled_reason = True, None, None
+        await store.record(session, actor, "endpoint:enabled", endpoint=endpoint_id)
+
+
+async def remove_endpoint(session: Session, actor: str, endpoint_id: str) -> None:
+    """What is still on its way there is dropped."""
+    await session.delete(await endpoint_of(session, endpoint_id))
+    await store.record(session, actor, "endpoint:removed", endpoint=endpoint_id)
+
+
+async def endpoint_of(session: Session, endpoint_id: str) -> Endpoint:
+    endpoint = await session.get(Endpoint, endpoint_id, with_for_update=True)
+    if endpoint is None:
+        raise NotFound(f"there is no endpoint {endpoint_id}")
+    return endpoint
+
+
 async def create_key(session: Session, actor: str, name: str, scopes: Sequence[str]) -> str:
     """Returns the key, `pq_ID_SECRET` with 256 random bits. Only its hash is stored."""
     _check_name("key", name)
@@ -154,7 +211,9 @@ async def _link(session: Session, listing_id: str, lock_id: str) -> None:
     await session.flush()
 
 
-async def _insist_absent(session: Session, model: type[Lock | Listing | Source], key: str) -> None:
+async def _insist_absent(
+    session: Session, model: type[Lock | Listing | Source | Endpoint], key: str
+) -> None:
     if await session.get(model, key) is not None:
         raise Conflict(f"there is a {model.__name__.lower()} {key} already")
 

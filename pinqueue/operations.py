@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from pinqueue import codes, logs, reservations, store
+from pinqueue import codes, logs, outcomes, reservations, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import (
     ConfigInvalid,
@@ -243,6 +243,7 @@ async def _give_up(session: Session, operation: Operation, code: AccessCode, why
     await store.fail_operation(session, operation, why)
     if operation.kind == OperationKind.GENERATE:
         await store.move_code(session, code, CodeState.FAILED, failed_at=operation.finished_at)
+    await outcomes.announce(session, operation, code)
 
 
 def _retry_at(
@@ -476,6 +477,7 @@ async def _record_active(bench: Workbench, ring: Ring, told: Window) -> None:
         await store.complete_operation(session, operation)
         await store.end_try(session, ring.claim, "completed")
         await store.record(session, ACTOR, "code:active", code=code, operation_id=operation.id)
+        await outcomes.announce(session, operation, code)
 
 
 async def _record_revoked(bench: Workbench, ring: Ring) -> None:
@@ -495,6 +497,7 @@ async def _record_revoked(bench: Workbench, ring: Ring) -> None:
         await store.complete_operation(session, operation)
         await store.end_try(session, ring.claim, "completed")
         await store.record(session, ACTOR, "code:revoked", code=code, operation_id=operation.id)
+        await outcomes.announce(session, operation, code)
         if stay is not None:
             await reservations.plan(session, bench.planner, stay, actor=ACTOR, now=ring.now())
 

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from pinqueue import alarms, codes, logs, store
+from pinqueue import alarms, codes, logs, outcomes, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lifecycle import CodeState, OperationKind
-from pinqueue.store import sweeping
+from pinqueue.store import deliveries, sweeping
 
 log = logs.get(__name__)
 
@@ -36,8 +36,10 @@ async def sweep(db: Database, retention: timedelta) -> None:
     await rescue_stalled(db)
     await defer_jobless(db)
     await begin_again(db)
+    await defer_deliveries(db)
     async with db.transaction() as session:
         await sweeping.prune_jobs(session, retention)
+        await deliveries.prune(session, retention)
         await sweeping.fold_job_counts(session)
         await sweeping.forget_rested_pins(session)
 
@@ -85,6 +87,23 @@ async def begin_again(db: Database) -> int:
     return await _one_by_one(db, begin, found)
 
 
+async def defer_deliveries(db: Database) -> int:
+    """Give a job to every delivery that should have been posted and has none; returns how many."""
+    async with db.transaction() as session:
+        found = await deliveries.due_without_job(session, PATIENCE, BATCH)
+
+    async def defer(session: Session, delivery_id: int) -> bool:
+        delivery = await deliveries.hold_silent(session, delivery_id)
+        if delivery is None:
+            return False
+        delivery.next_at = await store.now(session)
+        await alarms.put_deliveries(session, [delivery])
+        log.warning("delivery-rescued", delivery_id=delivery_id)
+        return True
+
+    return await _one_by_one(db, defer, found)
+
+
 async def _one_by_one(
     db: Database, put_right: Callable[[Session, T], Awaitable[bool]], found: Sequence[T]
 ) -> int:
@@ -116,6 +135,7 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> boo
         elif operation.kind == OperationKind.REVOKE and code.state != CodeState.REVOKING:
             # So that it is known to be still to come off, and is begun again.
             await codes.withdraw(session, ACTOR, code, now=await store.now(session))
+        await outcomes.announce(session, operation, code)
     else:
         event, reason = "rescued", why
         operation.next_at = await store.now(session)

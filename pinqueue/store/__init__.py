@@ -1,6 +1,7 @@
 """Every query and every guarded write. Each joins the caller's transaction; none commits.
 
-What only the sweep asks is in `sweeping`, what people ask of the queues in `queue`.
+What only the sweep asks is in `sweeping`, what people ask of the queues in `queue`, what outgoing
+webhooks need in `deliveries`.
 """
 
 from __future__ import annotations

@@ -17,13 +17,13 @@ LAYERS = """
     up
     web worker
     tasks webhooks
-    operations sweep inventory audit health
+    operations sweep inventory audit health deliveries
     jobs
     reservations
-    codes
+    codes outcomes
     alarms
     store mutex schema locks.tuya
-    db models sealing embedded processes
+    db models sealing embedded processes hooks posting
     locks
     pins schedule lifecycle config logs tables
     errors simulator
@@ -33,7 +33,7 @@ HOMES = {
     "alembic": "schema",
     "bcrypt": "sealing",
     "cryptography": "sealing locks.tuya simulator config up",
-    "httpx2": "locks.tuya simulator processes demo",
+    "httpx2": "locks.tuya simulator processes demo posting",
     "platformdirs": "embedded",
     "procrastinate": "alarms tasks worker",
     "psycopg": "db mutex worker embedded",
@@ -42,7 +42,7 @@ HOMES = {
     "pydantic_settings": "config",
     "rich": "cli demo up tables",
     "sqlalchemy": "db models store schema",
-    "standardwebhooks": "webhooks demo",
+    "standardwebhooks": "webhooks demo posting",
     "starlette": "web webhooks simulator",
     "structlog": "logs",
     "tinytuya": "locks.tuya",
