@@ -79,7 +79,7 @@ async def receive(
         values = _stay_values(booking, zone)
     else:
         values = {}
-    actor = actor or f"source:{source_id}"
+    actor = actor or (f"source:{source_id}" if source_id else "api")
     stay = await _write(session, source_id, actor, booking, stay, values, now)
     await plan(session, planner, stay, actor=actor, now=now)
     return "accepted"
