@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -374,6 +375,18 @@ class JobCount(Base):
     queue: Mapped[str]
     status: Mapped[str] = mapped_column(comment="Procrastinate's word: todo, doing, succeeded, ...")
     change: Mapped[int]
+
+
+class MetricTotal(Base):
+    """What all processes together ever counted. Each adds its growth every few seconds."""
+
+    __tablename__ = "metric_totals"
+
+    name: Mapped[str] = mapped_column(primary_key=True, comment="As Prometheus is told it")
+    labels: Mapped[dict[str, Any]] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(
+        Double, comment="Of a _bucket: what fell into it alone, not into the smaller ones too"
+    )
 
 
 class AuditEvent(Base):
