@@ -39,6 +39,7 @@ from pinqueue.db import Database, Session
 from pinqueue.errors import ConfigInvalid, PinQueueError
 from pinqueue.lifecycle import EVENT_TYPES
 from pinqueue.locks.tuya import TuyaGateway
+from pinqueue.metrics import Metrics
 from pinqueue.models import Endpoint
 from pinqueue.pins import LENGTHS
 from pinqueue.posting import Answer, Poster
@@ -153,12 +154,14 @@ def worker(
             f"--queues: {min(unknown)!r} is not one of {', '.join(QUEUES.values())}"
         )
     concurrency = concurrency or settings.worker_concurrency
+    metrics = Metrics()
     uvloop.run(
         worker_process.run(
             settings,
-            _gateway(settings, concurrency),
+            _gateway(settings, concurrency, metrics),
             concurrency=concurrency,
             queues=chosen,
+            metrics=metrics,
         )
     )
 
@@ -461,7 +464,7 @@ def audit_(
 # Composition
 
 
-def _gateway(settings: Settings, concurrency: int) -> TuyaGateway:
+def _gateway(settings: Settings, concurrency: int, metrics: Metrics) -> TuyaGateway:
     return TuyaGateway(
         region=settings.tuya_region,
         access_id=settings.tuya_access_id,
@@ -469,6 +472,7 @@ def _gateway(settings: Settings, concurrency: int) -> TuyaGateway:
         url=settings.tuya_url or None,
         ca=settings.tuya_ca or None,
         concurrency=concurrency,
+        metrics=metrics,
     )
 
 

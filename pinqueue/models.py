@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -442,6 +443,18 @@ class Delivery(Base):
     job_id: Mapped[int | None] = mapped_column(comment="The Procrastinate job that rings")
     created_at: Mapped[datetime] = _created_at()
     finished_at: Mapped[datetime | None]
+
+
+class MetricTotal(Base):
+    """What all processes together ever counted. Each adds its growth every few seconds."""
+
+    __tablename__ = "metric_totals"
+
+    name: Mapped[str] = mapped_column(primary_key=True, comment="As Prometheus is told it")
+    labels: Mapped[dict[str, Any]] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(
+        Double, comment="Of a _bucket: what fell into it alone, not into the smaller ones too"
+    )
 
 
 class AuditEvent(Base):

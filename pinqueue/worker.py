@@ -22,6 +22,8 @@ from pinqueue.config import LOCK_CLOUD, STORE, Settings
 from pinqueue.db import KEEPALIVE, WORKER_LIMITS, Database
 from pinqueue.errors import DatabaseUnavailable, PinQueueError
 from pinqueue.locks import LockGateway
+from pinqueue.metrics import Metrics
+from pinqueue.monitoring import Monitor
 from pinqueue.mutex import Mutex
 from pinqueue.operations import Workbench
 from pinqueue.posting import Poster
@@ -40,9 +42,18 @@ WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if
 
 
 async def run(
-    settings: Settings, gateway: LockGateway, *, concurrency: int, queues: Sequence[str]
+    settings: Settings,
+    gateway: LockGateway,
+    *,
+    concurrency: int,
+    queues: Sequence[str],
+    metrics: Metrics | None = None,
 ) -> None:
-    """Work until SIGTERM or SIGINT; what runs then is finished, or handed over after 15 seconds."""
+    """Work until SIGTERM or SIGINT; what runs then is finished, or handed over after 15 seconds.
+
+    `metrics` is where the gateway counts.
+    """
+    metrics = metrics or Metrics()
     settings.require(*STORE, *LOCK_CLOUD)
     listeners = hooks.load()
     stopping = _stop_signal()
@@ -62,6 +73,7 @@ async def run(
         retries=settings.retries,
         retry_backoff=settings.retry_backoff,
         grace=settings.tuya_grace,
+        metrics=metrics,
     )
     context = {
         "bench": bench,
@@ -79,17 +91,18 @@ async def run(
 
     async def sweep_now_and_then() -> None:
         while True:
-            await sweep.sweep(db, settings.retention)
+            await sweep.sweep(db, settings.retention, metrics)
             await asyncio.sleep(sweep.EVERY.total_seconds())
 
     logging.getLogger("procrastinate.worker").addFilter(_no_traceback_of_the_foreseen)
     log.info("worker-started", concurrency=concurrency, queues=list(queues))
     try:
-        await asyncio.gather(
-            _keep_up("worker", work, stopping),
-            _keep_up("deliver", deliver, stopping),
-            _keep_up("sweep", sweep_now_and_then, stopping),
-        )
+        async with Monitor(db, metrics).adding():
+            await asyncio.gather(
+                _keep_up("worker", work, stopping),
+                _keep_up("deliver", deliver, stopping),
+                _keep_up("sweep", sweep_now_and_then, stopping),
+            )
     finally:
         await listeners.close()
         await poster.close()

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from pinqueue import logs, reservations, store
-from pinqueue.db import Database, Session
+from pinqueue.db import Database, Session, in_time
 from pinqueue.errors import BookingInvalid, Conflict, DatabaseUnavailable
 from pinqueue.inventory import NAME
 from pinqueue.models import Source
@@ -28,22 +28,46 @@ from pinqueue.webhooks.body import Refusal, parse
 
 log = logs.get(__name__)
 
-T = TypeVar("T")
-
 SENDERS: dict[str, ModuleType] = {"pinqueue": pinqueue}
 """By source kind. A sender is a module with `verify`, `clock_is_off`, `event_id` and `read`."""
 
 LARGEST_BODY = 256 * 1024
 
 BODY_WITHIN, ANSWER_WITHIN = 10.0, 1.5
-"""Seconds. The shortest patience found among senders is 2 s (Cloudbeds)."""
+"""Seconds. The shortest patience found among senders is 2 s (Cloudbeds). A COMMIT that gets through
+after that makes the sender's next try a duplicate."""
 
 UNAUTHORIZED = {"error": "unauthorized"}
 """The same for every failed authentication: an answer must not say what was wrong."""
 
 
+@dataclass
+class Told:
+    """What is known of a webhook so far, for its log line and its count."""
+
+    kind: str = "unknown"
+    event_id: str | None = None
+    reservation_id: str | None = None
+
+    def ids(self) -> dict[str, str]:
+        found = {"event_id": self.event_id, "reservation_id": self.reservation_id}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 async def receive(request: Request) -> Response:
     """`POST /webhooks/{source}`"""
+    told = Told()
+    try:
+        response, outcome = await _receive(request, told)
+    except Exception:
+        request.state.metrics.webhook_answered(told.kind, 500, "internal")
+        raise
+    request.state.metrics.webhook_answered(told.kind, response.status_code, outcome)
+    return response
+
+
+async def _receive(request: Request, told: Told) -> tuple[Response, str]:
+    """The answer, and what became of the event in a word."""
     db: Database = request.state.db
     planner: Planner = request.state.planner
     source_id = request.path_params["source"]
@@ -56,15 +80,16 @@ async def receive(request: Request) -> Response:
         note = note.bind(source=source_id)
         raw = await _body(request)
         note = note.bind(size=len(raw))
-        outcome = await _in_time(_take(db, planner, source_id, raw, request))
+        outcome = await in_time(_take(db, planner, source_id, raw, request, told), ANSWER_WITHIN)
     except Refusal as refusal:
-        note.info("webhook-refused", status=refusal.status, code=refusal.code)
-        return await _refused(db, source_id, refusal)
+        note.info("webhook-refused", status=refusal.status, code=refusal.code, **told.ids())
+        return await _refused(db, source_id, refusal), refusal.code
     except (DatabaseUnavailable, TimeoutError) as error:
-        note.warning("webhook-unavailable", reason=str(error))
-        return _answer(503, "unavailable", "try again later", headers={"Retry-After": "30"})
-    note.info("webhook-answered", outcome=outcome)
-    return JSONResponse({"status": outcome})
+        note.warning("webhook-unavailable", reason=str(error), **told.ids())
+        answer = _answer(503, "unavailable", "try again later", headers={"Retry-After": "30"})
+        return answer, "unavailable"
+    note.info("webhook-answered", outcome=outcome, **told.ids())
+    return JSONResponse({"status": outcome}), outcome
 
 
 async def _body(request: Request) -> bytes:
@@ -91,51 +116,26 @@ async def _body(request: Request) -> bytes:
     return bytes(raw)
 
 
-async def _in_time(work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns, or TimeoutError when it takes too long for the sender.
-
-    Nobody waits for the work to end then: a COMMIT that is on its way cannot be called back, and if
-    it gets through, the sender's next try is a duplicate.
-    """
-    task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait({task}, timeout=ANSWER_WITHIN)
-    if not done:
-        task.cancel()
-        _ending.add(task)
-        task.add_done_callback(_ended)
-        raise TimeoutError("no answer in time")
-    return task.result()
-
-
-_ending: set[asyncio.Future[Any]] = set()
-"""Work that was told to end: the event loop alone would not keep it alive until it has."""
-
-
-def _ended(task: asyncio.Future[Any]) -> None:
-    _ending.discard(task)
-    if not task.cancelled() and task.exception() is not None:
-        log.info("webhook-ended-late", error=type(task.exception()).__name__)
-
-
 async def _take(
-    db: Database, planner: Planner, source_id: str, raw: bytes, request: Request
+    db: Database, planner: Planner, source_id: str, raw: bytes, request: Request, told: Told
 ) -> str:
     """Store an event and what it causes; returns what became of it."""
     async with db.transaction() as session:
-        return await _store(session, planner, source_id, raw, request)
+        return await _store(session, planner, source_id, raw, request, told)
 
 
 async def _store(
-    session: Session, planner: Planner, source_id: str, raw: bytes, request: Request
+    session: Session, planner: Planner, source_id: str, raw: bytes, request: Request, told: Told
 ) -> str:
-    source, now = await _open_source(session, source_id)
+    source, now = await _open_source(session, source_id, told)
     sender = SENDERS[source.kind]
     if not sender.verify(_secrets(planner, source, now), raw, request.headers):
         clock = sender.clock_is_off(request.headers, now)
         raise Refusal(401, "clock" if clock else "unauthorized")
     body = parse(raw)
-    event_id = sender.event_id(request.headers)
+    told.event_id = event_id = sender.event_id(request.headers)
     kind, booking = sender.read(event_id, body)
+    told.reservation_id = booking.reservation_id if booking else None
     digest = hashlib.sha256(raw).digest()
     event_row = await store.insert_event(session, source.id, event_id, digest, kind, body)
     if event_row is None:
@@ -206,10 +206,11 @@ async def adopt_unmapped(session: Session, planner: Planner, listing_id: str) ->
     return taken
 
 
-async def _open_source(session: Session, source_id: str) -> tuple[Source, datetime]:
+async def _open_source(session: Session, source_id: str, told: Told) -> tuple[Source, datetime]:
     found = await store.source_and_now(session, source_id)
     if found is None:
         raise _unknown_source()
+    told.kind = found[0].kind
     if not found[0].enabled:
         raise Refusal(503, "source_disabled", "this source is switched off for now")
     return found
@@ -243,7 +244,7 @@ async def _refused(db: Database, source_id: str, refusal: Refusal) -> Response:
         return JSONResponse(UNAUTHORIZED, 401)
     if refusal.audit is not None:
         try:
-            await _in_time(_audit_alone(db, source_id, refusal))
+            await in_time(_audit_alone(db, source_id, refusal), ANSWER_WITHIN)
         except (DatabaseUnavailable, TimeoutError) as error:
             log.error("webhook-refusal-not-audited", source=source_id, reason=str(error))
     headers = {408: {"Connection": "close"}, 503: {"Retry-After": "300"}}.get(refusal.status)

@@ -17,14 +17,14 @@ LAYERS = """
     up
     web worker
     tasks webhooks
-    operations sweep inventory audit health deliveries
+    operations sweep inventory audit health deliveries monitoring
     jobs
     reservations
     codes outcomes
     alarms
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
-    locks
+    locks metrics
     pins schedule lifecycle config logs tables
     errors simulator
 """
@@ -36,6 +36,7 @@ HOMES = {
     "httpx2": "locks.tuya simulator processes demo posting",
     "platformdirs": "embedded",
     "procrastinate": "alarms tasks worker",
+    "prometheus_client": "metrics",
     "psycopg": "db mutex worker embedded",
     "pydantic": "config webhooks",
     "pydantic_core": "webhooks",

@@ -14,6 +14,7 @@ import typer
 from pinqueue import audit
 from pinqueue.cli import cli
 from pinqueue.config import Settings, duration
+from pinqueue.metrics import COUNTED, GAUGES
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SETTINGS = {f"PINQUEUE_{name.upper()}": field for name, field in Settings.model_fields.items()}
@@ -76,3 +77,17 @@ def test_no_unknown_view_is_named() -> None:
     assert set(re.findall(r"\baudit_\w+", README)) <= set(audit.VIEWS)
     typed = {f"audit_{name}" for name in re.findall(r"pinqueue audit ([a-z_]+)", README)}
     assert typed <= set(audit.VIEWS)
+
+
+METRICS = {one.name: one for one in (*COUNTED, *GAUGES)}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_has_its_row_with_its_labels(metric: str) -> None:
+    row = re.search(rf"^\| `{metric}` \|(.*?)\| \S", README, re.MULTILINE)
+    assert row, f"no row for {metric}"
+    assert re.findall(r"`(\w+)`", row[1]) == list(METRICS[metric].labels)
+
+
+def test_no_unknown_metric_is_named() -> None:
+    assert set(re.findall(r"\bpinqueue_\w+", README)) <= set(METRICS)
