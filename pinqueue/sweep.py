@@ -44,6 +44,7 @@ class PutRight:
     access_code_id: int | None = None
     reservation_id: str | None = None
     job_id: int | None = None
+    delivery_id: int | None = None
     reason: str = ""
 
 
@@ -52,7 +53,7 @@ async def sweep(db: Database, retention: timedelta, metrics: Metrics | None = No
     await rescue_stalled(db, metrics)
     await defer_jobless(db, metrics)
     await begin_again(db, metrics)
-    await defer_deliveries(db, metrics)
+    await defer_deliveries(db)
     async with db.transaction() as session:
         await sweeping.prune_jobs(session, retention)
         await deliveries.prune(session, retention)
@@ -105,7 +106,7 @@ async def begin_again(db: Database, metrics: Metrics | None = None) -> int:
     return await _one_by_one(db, begin, found, metrics)
 
 
-async def defer_deliveries(db: Database, metrics: Metrics | None = None) -> int:
+async def defer_deliveries(db: Database) -> int:
     """Give a job to every delivery that should have been posted and has none; returns how many."""
     async with db.transaction() as session:
         found = await deliveries.due_without_job(session, PATIENCE, BATCH)
@@ -116,16 +117,16 @@ async def defer_deliveries(db: Database, metrics: Metrics | None = None) -> int:
             return None
         delivery.next_at = await store.now(session)
         await alarms.put_deliveries(session, [delivery])
-        return PutRight("delivery_rescued", job_id=delivery.job_id)
+        return PutRight("delivery_rescued", delivery_id=delivery_id)
 
-    return await _one_by_one(db, defer, found, metrics)
+    return await _one_by_one(db, defer, found)
 
 
 async def _one_by_one(
     db: Database,
     put_right: Callable[[Session, T], Awaitable[PutRight | None]],
     found: Sequence[T],
-    metrics: Metrics | None,
+    metrics: Metrics | None = None,
 ) -> int:
     """Each in a transaction of its own, so that one that cannot be put right holds up no other."""
     done = 0
