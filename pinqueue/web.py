@@ -13,16 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pinqueue import logs, store, webhooks
+from pinqueue import api, logs, store, webhooks
+from pinqueue.api import docs
+from pinqueue.api.routes import BY_EVERY_BODY, Declared, served
+from pinqueue.api.shapes import Error, OfSender, Ok, Taken, Unauthorized, Unready
 from pinqueue.config import STORE, Settings
 from pinqueue.db import WEB_LIMITS, Database
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
+from pinqueue.webhooks.pinqueue import Event
 
 log = logs.get(__name__)
 
@@ -52,11 +55,7 @@ def create_app(settings: Settings) -> Starlette:
         await db.close()
 
     return Starlette(
-        routes=[
-            Route("/webhooks/{source}", webhooks.receive, methods=["POST"]),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-        ],
+        routes=[*served(TABLE), *docs.pages(TABLE)],
         middleware=[Middleware(RequestId)],
         exception_handlers={HTTPException: http_error, Exception: last_resort},
         lifespan=lifespan,
@@ -77,6 +76,43 @@ async def readyz(request: Request) -> Response:
     except DatabaseUnavailable:
         return JSONResponse({"status": "unavailable", "reason": "database"}, 503)
     return JSONResponse({"status": "ok"})
+
+
+TABLE = [
+    *api.TABLE,
+    Declared(
+        "GET", "/healthz", "Looking in", "Whether the process answers at all.", healthz, {200: Ok}
+    ),
+    Declared(
+        "GET",
+        "/readyz",
+        "Looking in",
+        "Whether it can take a webhook now: the database answers.",
+        readyz,
+        {200: Ok, 503: Unready},
+    ),
+    Declared(
+        "POST",
+        "/webhooks/{source}",
+        "Webhooks",
+        """Take an event, signed by its sender.
+
+        A 2xx means that it is stored for good. The body has the shape of the source's kind; this is
+        the shape of kind `pinqueue`. An event of a type that is not known is `ignored`.
+        """,
+        webhooks.receive,
+        {
+            **BY_EVERY_BODY,
+            **dict.fromkeys((404, 409, 422, 503), Error),
+            200: Taken,
+            401: Unauthorized,
+        },
+        parameters=OfSender,
+        body=Event,
+        extra={"security": [{"signature": []}]},
+    ),
+]
+"""Every route that is meant for other programs."""
 
 
 async def http_error(request: Request, error: Exception) -> Response:
