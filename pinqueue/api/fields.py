@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -90,11 +90,24 @@ def _no_longer_than_a_stay(lead: timedelta) -> timedelta:
     return lead
 
 
-Id = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain)]
+def _like(name: str) -> Any:
+    """Says what a text is like where JSON Schema has no words for it."""
+    return Field(json_schema_extra={"format": name})
+
+
+Id = Annotated[str, Field(min_length=1, max_length=128), _like("printable"), AfterValidator(_plain)]
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Whole = Annotated[int, BeforeValidator(_whole)]
-Number = Annotated[Whole, Field(ge=1, le=2**63 - 1)]
-Text = Annotated[str, Field(min_length=1, max_length=64)]
+Number = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_whole)]
+Moment = Annotated[str, Field(min_length=1, max_length=64), _like("iso-8601")]
+"""A date and time whose zone only its listing knows."""
+TimeZone = Annotated[str, Field(min_length=1, max_length=64), _like("time-zone")]
+Cursor = Annotated[str, Field(min_length=1, max_length=1024), _like("cursor")]
+Secret = Annotated[
+    str,
+    Field(max_length=100, description="A Standard Webhooks secret, whsec_...; made if not given"),
+    _like("webhook-secret"),
+]
 Instant = Annotated[
     datetime,
     BeforeValidator(_instant),
@@ -106,7 +119,12 @@ Duration = Annotated[
     BeforeValidator(_duration),
     PlainSerializer(duration_text, return_type=str),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", "examples": ["1h30m"]}
+        {
+            "type": "string",
+            "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$",
+            "format": "written-duration",
+            "examples": ["1h30m"],
+        }
     ),
 ]
 Lead = Annotated[Duration, AfterValidator(_no_longer_than_a_stay)]

@@ -10,14 +10,17 @@ from pydantic import Field
 from pinqueue import models
 from pinqueue.api.fields import (
     Body,
+    Cursor,
     Duration,
     Given,
     Id,
     Instant,
     Lead,
+    Moment,
     Name,
     Number,
-    Text,
+    Secret,
+    TimeZone,
     Told,
     Whole,
 )
@@ -27,11 +30,6 @@ from pinqueue.webhooks import SENDERS
 Queue = Literal["generate_pin", "revoke_pin"]
 JobState = Literal["waiting", "delayed", "active", "completed", "failed", "cancelled"]
 Protocol = Literal["wifi", "zigbee", "bluetooth"]
-Cursor = Annotated[str, Field(min_length=1, max_length=1024)]
-Secret = Annotated[
-    str,
-    Field(max_length=100, description="A Standard Webhooks secret, whsec_...; made if not given"),
-]
 
 
 class Fault(Told):
@@ -84,11 +82,11 @@ class Guest(Body):
 
 class ReservationBody(Body):
     listing_id: Id = Field(examples=["apt-7"])
-    check_in: Text = Field(
+    check_in: Moment = Field(
         description="ISO 8601; without offset it is read in the listing's time zone",
         examples=["2026-12-24T15:00:00"],
     )
-    check_out: Text = Field(description="The same", examples=["2026-12-26T10:00:00"])
+    check_out: Moment = Field(description="The same", examples=["2026-12-26T10:00:00"])
     status: Literal["confirmed", "pending"] = Field(
         default="confirmed", description="`pending` keeps the stay without a PIN"
     )
@@ -349,9 +347,7 @@ class Locks(Told):
 
 class ListingBody(Body):
     id: Id = Field(description="The id its webhooks use", examples=["apt-7"])
-    time_zone: Annotated[str, Field(min_length=1, max_length=64)] = Field(
-        description="IANA name", examples=["America/Sao_Paulo"]
-    )
+    time_zone: TimeZone = Field(description="IANA name", examples=["America/Sao_Paulo"])
     locks: Annotated[list[Name], Field(max_length=50)] = Field(
         default_factory=list, examples=[["front-door"]]
     )
