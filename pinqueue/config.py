@@ -40,6 +40,15 @@ def duration(value: object) -> object:
     return timedelta(seconds=seconds)
 
 
+def duration_text(value: timedelta) -> str:
+    """A duration as it is written: `1h30m`."""
+    left, text = round(value / timedelta(milliseconds=1)), ""
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, left = divmod(left, round(_UNITS[unit] * 1000))
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
 def parse_duration(name: str, text: str) -> timedelta:
     """A duration that a person typed; raises ConfigInvalid that names the option."""
     try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -105,31 +104,6 @@ _ANNOUNCED = "announced"
 def announce(session: Session, event: Event) -> None:
     """Tell this to the database's listener after COMMIT, and never where there is none."""
     session.info.setdefault(_ANNOUNCED, []).append(event)
-
-
-async def in_time(work: Coroutine[Any, Any, T], seconds: float) -> T:
-    """What the work returns, or TimeoutError when it takes too long for whoever waits.
-
-    Nobody waits for the work to end then: a COMMIT that is on its way cannot be called back.
-    """
-    task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait({task}, timeout=seconds)
-    if not done:
-        task.cancel()
-        _ending.add(task)
-        task.add_done_callback(_ended)
-        raise TimeoutError("no answer in time")
-    return task.result()
-
-
-_ending: set[asyncio.Future[Any]] = set()
-"""Work that was told to end: the event loop alone would not keep it alive until it has."""
-
-
-def _ended(task: asyncio.Future[Any]) -> None:
-    _ending.discard(task)
-    if not task.cancelled() and task.exception() is not None:
-        log.info("ended-late", error=type(task.exception()).__name__)
 
 
 async def driver_connection(session: Session) -> psycopg.AsyncConnection[Any]:

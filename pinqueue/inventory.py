@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pinqueue import posting, reservations, store
 from pinqueue.db import Session
-from pinqueue.errors import Conflict, NotFound, PinQueueError
+from pinqueue.errors import Conflict, InputInvalid, NotFound
 from pinqueue.lifecycle import EVENT_TYPES
 from pinqueue.models import ApiKey, Endpoint, Listing, ListingLock, Lock, Source
 from pinqueue.pins import LENGTHS
 from pinqueue.reservations import Planner
+from pinqueue.schedule import check_lead
 from pinqueue.sealing import Sealer
 
 SCOPES = ("read", "operate", "reveal", "admin")
@@ -30,7 +31,7 @@ async def add_lock(
 ) -> None:
     _check_name("lock", lock_id)
     if protocol not in LENGTHS:
-        raise PinQueueError(f"protocol: must be one of {', '.join(LENGTHS)}, not {protocol!r}")
+        raise InputInvalid("protocol", f"must be one of {', '.join(LENGTHS)}, not {protocol!r}")
     await _insist_absent(session, Lock, lock_id)
     if other := await store.lock_of_device(session, device_id):
         raise Conflict(f"device {device_id} is lock {other.id} already")
@@ -48,14 +49,15 @@ async def add_listing(
 ) -> None:
     """`listing_id` is the id its webhooks use. Events that waited for it the caller adopts."""
     if not listing_id.strip() or len(listing_id) > 128:
-        raise PinQueueError("listing: give the id its webhooks use, at most 128 characters")
+        raise InputInvalid("listing", "give the id its webhooks use, at most 128 characters")
     try:
         ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise PinQueueError(
-            f"time zone: {time_zone!r} is not an IANA name such as America/Sao_Paulo"
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: `America` is a folder
+        raise InputInvalid(
+            "time_zone", f"{time_zone!r} is not an IANA name such as America/Sao_Paulo"
         ) from None
-    await store.hold_set_up(session)
+    if lead is not None:
+        check_lead(lead)
     await _insist_absent(session, Listing, listing_id)
     session.add(Listing(id=listing_id, time_zone=time_zone, lead=lead))
     await session.flush()
@@ -130,7 +132,7 @@ async def add_endpoint(
     posting.check_url(url, private=private)
     if unknown := sorted(set(events) - set(EVENT_TYPES.values())):
         known = ", ".join(EVENT_TYPES.values())
-        raise PinQueueError(f"event: {unknown[0]!r} is not one of {known}")
+        raise InputInvalid("event", f"{unknown[0]!r} is not one of {known}")
     await _insist_absent(session, Endpoint, endpoint_id)
     secret = _checked_secret(secret)
     session.add(
@@ -173,7 +175,7 @@ async def create_key(session: Session, actor: str, name: str, scopes: Sequence[s
     """Returns the key, `pq_ID_SECRET` with 256 random bits. Only its hash is stored."""
     _check_name("key", name)
     if unknown := sorted(set(scopes) - set(SCOPES)):
-        raise PinQueueError(f"scope: {unknown[0]!r} is not one of {', '.join(SCOPES)}")
+        raise InputInvalid("scope", f"{unknown[0]!r} is not one of {', '.join(SCOPES)}")
     if await store.key_by_name(session, name):
         raise Conflict(f"there is a key {name} already")
     key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
@@ -214,14 +216,16 @@ async def _link(session: Session, listing_id: str, lock_id: str) -> None:
 async def _insist_absent(
     session: Session, model: type[Lock | Listing | Source | Endpoint], key: str
 ) -> None:
+    """Held until the transaction ends: of two that add the same at once, one finds the other's."""
+    await store.hold_set_up(session)
     if await session.get(model, key) is not None:
         raise Conflict(f"there is a {model.__name__.lower()} {key} already")
 
 
 def _check_name(what: str, name: str) -> None:
     if not NAME.fullmatch(name):
-        raise PinQueueError(
-            f"{what}: name it with letters, digits and _ . : - (1 to 64, not first), not {name!r}"
+        raise InputInvalid(
+            what, f"name it with letters, digits and _ . : - (1 to 64, not first), not {name!r}"
         )
 
 
@@ -233,5 +237,5 @@ def _checked_secret(secret: str | None) -> str:
     except ValueError:
         good = False
     if not good:
-        raise PinQueueError("secret: must be whsec_ and the base64 of 24 to 64 random bytes")
+        raise InputInvalid("secret", "must be whsec_ and the base64 of 24 to 64 random bytes")
     return secret

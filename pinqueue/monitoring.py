@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from pinqueue import jobs, logs
-from pinqueue.db import Database, in_time
+from pinqueue.db import Database
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.metrics import (
     DATABASE_UP,
@@ -21,6 +21,7 @@ from pinqueue.metrics import (
     Values,
     added_up,
 )
+from pinqueue.patience import within
 from pinqueue.store import metrics as totals
 
 log = logs.get(__name__)
@@ -63,7 +64,7 @@ class Monitor:
         Told from this process alone they would fall, and rise again by everything ever counted.
         """
         try:
-            gauges = await in_time(self._read(), READ_WITHIN)
+            gauges = await within(READ_WITHIN, self._read())
             known = self._totals
         except (DatabaseUnavailable, TimeoutError) as error:
             log.warning("scrape-without-database", reason=str(error))
@@ -124,7 +125,7 @@ class Monitor:
 
     async def _add_up_if_possible(self) -> None:
         try:
-            await in_time(self.add_up(), ADD_WITHIN)
+            await within(ADD_WITHIN, self.add_up())
         except (DatabaseUnavailable, TimeoutError) as error:
             log.warning("metrics-not-added", reason=str(error))
         except Exception:  # not foreseen; but no PIN is late because of what is counted

@@ -17,7 +17,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pinqueue import logs, store, webhooks
+from pinqueue import api, logs, store, webhooks
+from pinqueue.api import docs
+from pinqueue.api.routes import BY_EVERY_BODY, Declared, served
+from pinqueue.api.shapes import Error, OfSender, Ok, Taken, Unauthorized, Unready
 from pinqueue.config import STORE, Settings
 from pinqueue.db import WEB_LIMITS, Database
 from pinqueue.errors import DatabaseUnavailable
@@ -25,6 +28,7 @@ from pinqueue.metrics import OTHER, Metrics
 from pinqueue.monitoring import Monitor
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
+from pinqueue.webhooks.pinqueue import Event
 
 log = logs.get(__name__)
 
@@ -69,12 +73,7 @@ def create_app(settings: Settings) -> Starlette:
         await db.close()
 
     return Starlette(
-        routes=[
-            Route("/webhooks/{source}", webhooks.receive, methods=["POST"]),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-        ],
+        routes=[*served(TABLE), Route("/metrics", metrics), *docs.pages(TABLE)],
         middleware=[Middleware(RequestId), Middleware(RequestCount)],
         exception_handlers={HTTPException: http_error, Exception: last_resort},
         lifespan=lifespan,
@@ -102,6 +101,43 @@ async def metrics(request: Request) -> Response:
     monitor: Monitor = request.state.monitor
     text, content_type = await monitor.scrape(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": content_type})
+
+
+TABLE = [
+    *api.TABLE,
+    Declared(
+        "GET", "/healthz", "Looking in", "Whether the process answers at all.", healthz, {200: Ok}
+    ),
+    Declared(
+        "GET",
+        "/readyz",
+        "Looking in",
+        "Whether it can take a webhook now: the database answers.",
+        readyz,
+        {200: Ok, 503: Unready},
+    ),
+    Declared(
+        "POST",
+        "/webhooks/{source}",
+        "Webhooks",
+        """Take an event, signed by its sender.
+
+        A 2xx means that it is stored for good. The body has the shape of the source's kind; this is
+        the shape of kind `pinqueue`. An event of a type that is not known is `ignored`.
+        """,
+        webhooks.receive,
+        {
+            **BY_EVERY_BODY,
+            **dict.fromkeys((404, 409, 422, 503), Error),
+            200: Taken,
+            401: Unauthorized,
+        },
+        parameters=OfSender,
+        body=Event,
+        extra={"security": [{"signature": []}]},
+    ),
+]
+"""Every route that is meant for other programs."""
 
 
 async def http_error(request: Request, error: Exception) -> Response:

@@ -6,34 +6,31 @@ transaction. A 2xx leaves only after COMMIT. Answers follow reliability.md (b).
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from types import ModuleType
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pinqueue import logs, reservations, store
-from pinqueue.db import Database, Session, in_time
+from pinqueue.db import Database, Session
 from pinqueue.errors import BookingInvalid, Conflict, DatabaseUnavailable
 from pinqueue.inventory import NAME
 from pinqueue.models import Source
+from pinqueue.patience import within
 from pinqueue.reservations import Booking, Planner
 from pinqueue.webhooks import pinqueue
-from pinqueue.webhooks.body import Refusal, parse
+from pinqueue.webhooks.body import Refusal, parse, receive_body
 
 log = logs.get(__name__)
 
 SENDERS: dict[str, ModuleType] = {"pinqueue": pinqueue}
 """By source kind. A sender is a module with `verify`, `clock_is_off`, `event_id` and `read`."""
 
-LARGEST_BODY = 256 * 1024
-
-BODY_WITHIN, ANSWER_WITHIN = 10.0, 1.5
+ANSWER_WITHIN = 1.5
 """Seconds. The shortest patience found among senders is 2 s (Cloudbeds). A COMMIT that gets through
 after that makes the sender's next try a duplicate."""
 
@@ -78,9 +75,9 @@ async def _receive(request: Request, told: Told) -> tuple[Response, str]:
         if not NAME.fullmatch(source_id):
             raise _unknown_source()
         note = note.bind(source=source_id)
-        raw = await _body(request)
+        raw = await receive_body(request)
         note = note.bind(size=len(raw))
-        outcome = await in_time(_take(db, planner, source_id, raw, request, told), ANSWER_WITHIN)
+        outcome = await within(ANSWER_WITHIN, _take(db, planner, source_id, raw, request, told))
     except Refusal as refusal:
         note.info("webhook-refused", status=refusal.status, code=refusal.code, **told.ids())
         return await _refused(db, source_id, refusal), refusal.code
@@ -90,30 +87,6 @@ async def _receive(request: Request, told: Told) -> tuple[Response, str]:
         return answer, "unavailable"
     note.info("webhook-answered", outcome=outcome, **told.ids())
     return JSONResponse({"status": outcome}), outcome
-
-
-async def _body(request: Request) -> bytes:
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > LARGEST_BODY:
-        raise _too_large()
-    content_type = request.headers.get("content-type", "").split(";")
-    parameters = {p.strip().lower().replace('"', "") for p in content_type[1:]}
-    if content_type[0].strip().lower() != "application/json" or parameters - {"charset=utf-8", ""}:
-        raise Refusal(415, "unsupported_media_type", "send application/json in UTF-8")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(415, "unsupported_encoding", "send the body uncompressed")
-    raw = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WITHIN), aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                raw += chunk
-                if len(raw) > LARGEST_BODY:  # one sent in chunks announces no length
-                    raise _too_large()
-    except TimeoutError:
-        raise Refusal(408, "request_timeout", "the body did not arrive in time") from None
-    except ClientDisconnect:
-        raise Refusal(400, "incomplete_body", "the body did not arrive whole") from None
-    return bytes(raw)
 
 
 async def _take(
@@ -235,16 +208,12 @@ def _unknown_source() -> Refusal:
     return Refusal(404, "unknown_source", "there is no webhook source by that name")
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, "body_too_large", f"send at most {LARGEST_BODY // 1024} KiB")
-
-
 async def _refused(db: Database, source_id: str, refusal: Refusal) -> Response:
     if refusal.status == 401:
         return JSONResponse(UNAUTHORIZED, 401)
     if refusal.audit is not None:
         try:
-            await in_time(_audit_alone(db, source_id, refusal), ANSWER_WITHIN)
+            await within(ANSWER_WITHIN, _audit_alone(db, source_id, refusal))
         except (DatabaseUnavailable, TimeoutError) as error:
             log.error("webhook-refusal-not-audited", source=source_id, reason=str(error))
     headers = {408: {"Connection": "close"}, 503: {"Retry-After": "300"}}.get(refusal.status)

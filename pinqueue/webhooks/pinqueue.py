@@ -96,28 +96,28 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class _Guest(_Strict):
+class EventGuest(_Strict):
     name: str | None = None
     phone: str | None = None
 
 
-class _Data(_Strict):
+class EventData(_Strict):
     reservation_id: Id
     listing_id: Id | None = None
     status: Literal["pending", "confirmed", "cancelled"] | None = None
     check_in: LocalTime | None = None
     check_out: LocalTime | None = None
     updated_at: Instant | None = None
-    guest: _Guest | None = None
+    guest: EventGuest | None = None
 
 
-class _Event(_Strict):
+class Event(_Strict):
     type: Annotated[str, Field(min_length=1, max_length=128)]
     timestamp: Instant
-    data: _Data
+    data: EventData
 
     @model_validator(mode="after")
-    def _says_enough(self) -> _Event:
+    def _says_enough(self) -> Event:
         needed = ("listing_id", "status", "check_in", "check_out")
         if self.cancels:
             return self
@@ -144,7 +144,7 @@ def read(event_id: str, body: dict[str, Any]) -> tuple[str, Booking | None]:
     if isinstance(kind, str) and kind not in TYPES:
         return kind[:128], None
     try:
-        event = _Event.model_validate(body)
+        event = Event.model_validate(body)
     except ValidationError as error:
         raise Refusal(
             422,
@@ -158,8 +158,8 @@ def read(event_id: str, body: dict[str, Any]) -> tuple[str, Booking | None]:
     return event.type, _booking(event_id, event)
 
 
-def _booking(event_id: str, event: _Event) -> Booking:
-    data, guest = event.data, event.data.guest or _Guest()
+def _booking(event_id: str, event: Event) -> Booking:
+    data, guest = event.data, event.data.guest or EventGuest()
     event_at = datetime.fromisoformat(event.timestamp).astimezone(UTC)
     updated_at = (
         datetime.fromisoformat(data.updated_at).astimezone(UTC) if data.updated_at else None

@@ -16,7 +16,8 @@ LAYERS = """
     demo
     up
     web worker
-    tasks webhooks
+    api
+    tasks webhooks keys
     operations sweep inventory audit health deliveries monitoring
     jobs
     reservations
@@ -24,7 +25,7 @@ LAYERS = """
     alarms
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
-    locks metrics
+    locks metrics patience
     pins schedule lifecycle config logs tables
     errors simulator
 """
@@ -35,16 +36,17 @@ HOMES = {
     "cryptography": "sealing locks.tuya simulator config up",
     "httpx2": "locks.tuya simulator processes demo posting",
     "platformdirs": "embedded",
+    "jinja2": "api",
     "procrastinate": "alarms tasks worker",
     "prometheus_client": "metrics",
     "psycopg": "db mutex worker embedded",
-    "pydantic": "config webhooks",
-    "pydantic_core": "webhooks",
+    "pydantic": "api config webhooks",
+    "pydantic_core": "api webhooks",
     "pydantic_settings": "config",
     "rich": "cli demo up tables",
     "sqlalchemy": "db models store schema",
     "standardwebhooks": "webhooks demo posting",
-    "starlette": "web webhooks simulator",
+    "starlette": "api web webhooks simulator",
     "structlog": "logs",
     "tinytuya": "locks.tuya",
     "typer": "cli",

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from pinqueue import audit
+from pinqueue import api, audit
+from pinqueue.api.routes import Declared
 from pinqueue.cli import cli
 from pinqueue.config import Settings, duration
 from pinqueue.metrics import COUNTED, GAUGES
@@ -66,6 +67,18 @@ def test_no_unknown_command_is_shown() -> None:
         for typed in re.finditer(r"(?:^|[ /])pinqueue ([a-z]+)(?: ([a-z]+))?", code):
             assert typed[1] in first, typed[0]
             assert (typed[1],) in words or (typed[1], typed[2]) in words or not typed[2], typed[0]
+
+
+@pytest.mark.parametrize("one", api.TABLE, ids=lambda one: f"{one.method} {one.path}")
+def test_a_route_of_the_api_has_its_row_with_its_scope(one: Declared) -> None:
+    name = re.escape(f"`{one.method} {one.path}`")
+    assert re.search(rf"^\| [^|]*{name}[^|]* \| `{one.scope}` \| \S", README, re.MULTILINE)
+
+
+def test_no_unknown_route_is_named() -> None:
+    known = [re.sub(r"\{\w+\}", "[^/ ]+", f"{one.method} {one.path}") for one in api.TABLE]
+    for name in re.findall(r"`([A-Z]+ /api/[^`?]*)", README):
+        assert any(re.fullmatch(pattern, name) for pattern in known), name
 
 
 @pytest.mark.parametrize("view", audit.VIEWS)
