@@ -18,6 +18,7 @@ from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
 from pinqueue.store.queue import STATES
+from pinqueue.web import TABLE
 from tests import factories
 from tests.exposition import Exposition
 from tests.leaks import leaks
@@ -200,7 +201,7 @@ BOUNDS = {
     "queue": {"generate_pin", "revoke_pin"},
     "state": set(STATES),
     "call": {"token", "ticket", "list", "create", "change", "delete"},
-    "route": {"/webhooks/{source}", "/healthz", "/readyz", "/metrics", "other"},
+    "route": {*(one.path for one in TABLE), "/metrics", "other"},
     "method": {*METHODS, "other"},
 }
 
@@ -244,7 +245,8 @@ def test_every_label_is_of_a_bounded_set_and_no_id_or_pin_is_told(
     pins = web.do(work)
     web.tell(factories.event("res-14"))
     web.tell({"neither": "shape"})
-    for path in ("/webhooks/somebody", "/api/reservations/res-14", "/metrics?door=sim-zigbee-1"):
+    paths = ("webhooks/somebody", "api/reservations/res-14", "doors/res-14", "metrics?door=res-14")
+    for path in (f"/{path}" for path in paths):
         get(web, path)
     found = scraped(web)
     assert found.counted(OPERATIONS) == {

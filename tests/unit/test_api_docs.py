@@ -20,7 +20,7 @@ from tests.conftest import SECRETS
 
 SPEC = document(TABLE)
 PAGE = docs.page(SPEC)
-OWN = {"/openapi.json", "/docs"}
+OWN = {"/openapi.json", "/docs", "/metrics"}
 
 
 def test_every_route_of_the_application_is_told_of() -> None:
