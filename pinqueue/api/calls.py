@@ -22,6 +22,7 @@ from pinqueue.errors import (
     PinQueueError,
     StateChanged,
 )
+from pinqueue.patience import within
 from pinqueue.reservations import Planner
 from pinqueue.webhooks.body import Refusal, parse, receive_body
 
@@ -31,6 +32,9 @@ Handler = Callable[..., Awaitable[tuple[int, BaseModel]]]
 H = TypeVar("H", bound=Handler)
 M = TypeVar("M", bound=BaseModel)
 
+ANSWER_WITHIN = 30.0
+"""Seconds. Long, for a retry of a thousand jobs; a database that says nothing must not hold calls
+for ever."""
 HEADERS: Final = {"Cache-Control": "no-store"}
 """On every answer: guests, PINs and secrets are nothing for a cache."""
 MORE_HEADERS: Final = {
@@ -110,17 +114,16 @@ class Served:
     async def __call__(self, request: Request) -> Response:
         note = log.bind(request_id=request.state.request_id, call=self.__name__)
         try:
-            caller = await authenticate(request, self.scope)
-            note = note.bind(key_name=caller.name)
-            status, told = await self._handle(request, caller)
-        except (Refusal, PinQueueError) as error:
-            refusal = error if isinstance(error, Refusal) else refusal_of(error)
+            caller, status, told = await within(ANSWER_WITHIN, self._handle(request))
+        except (Refusal, PinQueueError, TimeoutError) as error:
+            refusal = refusal_of(error)
             note.info("api-refused", status=refusal.status, code=refusal.code)
             return refused(refusal)
-        note.info("api-answered", status=status)
+        note.info("api-answered", status=status, key_name=caller.name)
         return answer(status, told)
 
-    async def _handle(self, request: Request, caller: keys.Caller) -> tuple[int, BaseModel]:
+    async def _handle(self, request: Request) -> tuple[keys.Caller, int, BaseModel]:
+        caller = await authenticate(request, self.scope)
         arguments: dict[str, Any] = {}
         if self.parameters is not Nothing:
             arguments["given"] = _checked(self.parameters, _parameters(request))
@@ -131,7 +134,7 @@ class Served:
         db: Database = request.state.db
         async with db.transaction() as session:
             call = Call(session, request.state.planner, caller.actor)
-            return await self.handler(call, **arguments)
+            return caller, *await self.handler(call, **arguments)
 
 
 async def authenticate(request: Request, scope: str) -> keys.Caller:
@@ -193,8 +196,12 @@ def _invalid(details: list[dict[str, str]]) -> Refusal:
     return Refusal(422, "invalid_input", f"{first['field']}: {first['message']}", details)
 
 
-def refusal_of(error: PinQueueError) -> Refusal:
+def refusal_of(error: Refusal | PinQueueError | TimeoutError) -> Refusal:
     """How a foreseen error is answered; one that no caller can help is raised again."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, TimeoutError):
+        return Refusal(503, "unavailable", "try again later")
     if isinstance(error, InputInvalid):
         message = str(error).removeprefix(f"{error.field}: ")
         return _invalid([{"field": error.field, "message": message}])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
 from pinqueue import api, inventory
+from pinqueue.api import calls
 from pinqueue.api.routes import Declared
 from pinqueue.keys import GRANTS
-from tests.calling import Client, client, new_key
-from tests.serving import Web, serving
+from tests.calling import Client, client, new_key, stay
+from tests.serving import Web, serving, web_process
 from tests.wires import Wire
 
 UNAUTHORIZED = {
@@ -138,17 +142,35 @@ def test_what_a_key_did_is_audited_by_its_name(web: Web) -> None:
     assert row["actor"] == "key:desk"
 
 
-def test_while_the_database_is_away_the_caller_is_asked_to_come_again(database_url: str) -> None:
-    wire = Wire(database_url)
-    try:
-        with serving(database_url, wire.url) as web:
-            who = client(web)
-            who.get("/api/locks")
-            wire.cut()
-            answer = who.call("GET", "/api/locks")
-            assert (answer.status, answer.json()["error"]["code"]) == (503, "unavailable")
-            assert answer.headers["retry-after"] == "5"
-            wire.mend()
-            who.get("/api/locks")
-    finally:
-        wire.close()
+@pytest.mark.parametrize("how", ["cut", "fall_silent"])
+def test_while_the_database_is_away_the_caller_is_asked_to_come_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(calls, "ANSWER_WITHIN", 2.0)
+    with closing(Wire(database_url)) as wire, serving(database_url, wire.url) as web:
+        who = client(web)
+        who.get("/api/locks")
+        getattr(wire, how)()
+        answer = who.call("GET", "/api/locks")
+        assert (answer.status, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert answer.headers["retry-after"] == "5"
+        assert answer.seconds < 3
+        wire.mend()
+        who.get("/api/locks")
+
+
+def test_no_log_line_holds_a_pin_a_key_or_a_secret(database_url: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with web_process(database_url, log) as (web, _):
+        web.set_up()
+        who = client(web)
+        who.told(201, "PUT", "/api/reservations/res-1", stay())
+        (code,) = who.get("/api/reservations/res-1/codes")["codes"]
+        pin = who.told(200, "POST", f"/api/codes/{code['id']}/reveal")["pin"]
+        secret = who.told(201, "POST", "/api/sources", {"id": "my-site"})["secret"]
+        who.refused(422, "POST", f"/api/codes/0/reveal?pin={pin}")
+        who.refused(422, "POST", "/api/sources", {"id": "x", "secret": secret[:-20]})
+    written = log.read_text()
+    assert "api-answered" in written
+    for hidden in (pin, who.key or "", secret, secret[:-20]):
+        assert hidden not in written
