@@ -73,7 +73,7 @@ def create_app(settings: Settings) -> Starlette:
         await db.close()
 
     return Starlette(
-        routes=[*served(TABLE), Route("/metrics", metrics), *docs.pages(TABLE)],
+        routes=[*served(TABLE), *docs.pages(TABLE)],
         middleware=[Middleware(RequestId), Middleware(RequestCount)],
         exception_handlers={HTTPException: http_error, Exception: last_resort},
         lifespan=lifespan,
@@ -103,6 +103,9 @@ async def metrics(request: Request) -> Response:
     return Response(text, headers={"Content-Type": content_type})
 
 
+FIGURES = {
+    kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
+}
 TABLE = [
     *api.TABLE,
     Declared(
@@ -115,6 +118,15 @@ TABLE = [
         "Whether it can take a webhook now: the database answers.",
         readyz,
         {200: Ok, 503: Unready},
+    ),
+    Declared(
+        "GET",
+        "/metrics",
+        "Looking in",
+        "The figures of the whole deployment, for Prometheus.",
+        metrics,
+        {},
+        extra={"responses": {"200": {"description": "OK", "content": FIGURES}}},
     ),
     Declared(
         "POST",

@@ -94,7 +94,7 @@ def _shown(spec: Json, method: str, path: str, told: Json) -> Json:
 
 
 def _content(told: Json) -> Json:
-    schema: Json = told["content"]["application/json"]["schema"]
+    schema: Json = next(iter(told["content"].values()))["schema"]
     return schema
 
 
