@@ -16,11 +16,14 @@ from procrastinate.types import JSONDict
 from pinqueue import store
 from pinqueue.db import Session, driver_connection
 from pinqueue.lifecycle import OperationKind
-from pinqueue.models import AccessCode, Operation
+from pinqueue.models import AccessCode, Delivery, Operation
 from pinqueue.store import queue
 
 QUEUES = {OperationKind.GENERATE: "generate_pin", OperationKind.REVOKE: "revoke_pin"}
 """The queue, and the task of the same name, that rings for each kind of operation."""
+
+DELIVER = "deliver"
+"""The queue, and the task, of outgoing webhooks. It is no operation's: people ask about those."""
 
 _app = procrastinate.App(connector=procrastinate.PsycopgConnector())
 """Never opened: it defers only on connections it is handed, so that a job and the rows it rings for
@@ -62,6 +65,13 @@ async def defer(session: Session, name: str, at: datetime | None = None, **argum
     task = _app.configure_task(name, queue=name, schedule_at=at, connection=connection)
     job_id: int = await task.defer_async(**arguments)
     return job_id
+
+
+async def put_deliveries(session: Session, deliveries: Sequence[Delivery]) -> None:
+    """Defer a job for each delivery at its `next_at`."""
+    for delivery in deliveries:
+        delivery.job_id = await defer(session, DELIVER, delivery.next_at, delivery_id=delivery.id)
+    await session.flush()
 
 
 async def take_back(session: Session, operation: Operation) -> bool:

@@ -40,6 +40,18 @@ SOURCES: Final = """
     SELECT id AS source, kind, enabled, previous_secret_until, created_at
     FROM sources ORDER BY id
 """
+ENDPOINTS: Final = """
+    SELECT endpoint.id AS endpoint, url, events, private, enabled, disabled_reason,
+           (SELECT count(*) FROM deliveries
+            WHERE endpoint_id = endpoint.id AND state = 'waiting') AS waiting,
+           last.last_status, last.last_error
+    FROM endpoints endpoint
+    LEFT JOIN LATERAL (
+        SELECT last_status, last_error FROM deliveries
+        WHERE endpoint_id = endpoint.id AND attempts > 0 ORDER BY id DESC LIMIT 1
+    ) last ON true
+    ORDER BY endpoint.id
+"""
 KEYS: Final = """
     SELECT id AS key, name, scopes, created_at, last_used_at, revoked_at FROM api_keys ORDER BY name
 """

@@ -7,6 +7,7 @@ import getpass
 import json as jsonlib
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,15 +17,32 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 
-from pinqueue import audit, config, demo, health, inventory, logs, schema, sealing, up, webhooks
+from pinqueue import (
+    audit,
+    config,
+    deliveries,
+    demo,
+    health,
+    inventory,
+    logs,
+    schema,
+    sealing,
+    store,
+    up,
+    webhooks,
+)
 from pinqueue import simulator as tuya_simulator
 from pinqueue import worker as worker_process
 from pinqueue.alarms import QUEUES
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database, Session
 from pinqueue.errors import ConfigInvalid, PinQueueError
+from pinqueue.lifecycle import EVENT_TYPES
 from pinqueue.locks.tuya import TuyaGateway
+from pinqueue.metrics import Metrics
+from pinqueue.models import Endpoint
 from pinqueue.pins import LENGTHS
+from pinqueue.posting import Answer, Poster
 from pinqueue.reservations import Planner
 from pinqueue.tables import show
 from pinqueue.web import HttpProtocol, create_app
@@ -35,12 +53,14 @@ cli = typer.Typer(no_args_is_help=True, help="Door PINs that work exactly when t
 locks = typer.Typer(no_args_is_help=True, help="The devices on the doors.")
 listings = typer.Typer(no_args_is_help=True, help="The rented units, with their locks.")
 sources = typer.Typer(no_args_is_help=True, help="The webhook senders.")
+endpoints = typer.Typer(no_args_is_help=True, help="Where what happens is told, by webhook.")
 keys = typer.Typer(no_args_is_help=True, help="API keys, and fresh secrets for the settings.")
 codes = typer.Typer(no_args_is_help=True, help="Access codes: one PIN on one door for one stay.")
 for name, group in {
     "locks": locks,
     "listings": listings,
     "sources": sources,
+    "endpoints": endpoints,
     "keys": keys,
     "codes": codes,
 }.items():
@@ -134,12 +154,14 @@ def worker(
             f"--queues: {min(unknown)!r} is not one of {', '.join(QUEUES.values())}"
         )
     concurrency = concurrency or settings.worker_concurrency
+    metrics = Metrics()
     uvloop.run(
         worker_process.run(
             settings,
-            _gateway(settings, concurrency),
+            _gateway(settings, concurrency, metrics),
             concurrency=concurrency,
             queues=chosen,
+            metrics=metrics,
         )
     )
 
@@ -291,6 +313,80 @@ def sources_list(json: Json = False) -> None:
     show(_rows(audit.SOURCES), title="sources", as_json=json)
 
 
+@endpoints.command("add")
+def endpoints_add(
+    endpoint: Annotated[str, typer.Argument(help="A name of your own for it.")],
+    url: Annotated[str, typer.Argument(help="https, or http on loopback.")],
+    event: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{', '.join(EVENT_TYPES.values())}. May be repeated; all if not given."),
+    ] = None,
+    secret: Annotated[
+        str | None, typer.Option(help="whsec_...; a new one is made if not given.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="It is in a private network.")] = False,
+) -> None:
+    """Have events posted to a URL, and print the secret they are signed with, once."""
+    sealer = sealing.sealer(read_settings())
+
+    async def add(session: Session) -> str:
+        return await inventory.add_endpoint(
+            session,
+            sealer,
+            _actor(),
+            endpoint,
+            url,
+            events=event or [],
+            secret=secret,
+            private=private,
+        )
+
+    typer.echo(_with_session(add))
+
+
+@endpoints.command("list")
+def endpoints_list(json: Json = False) -> None:
+    """List the endpoints, with what waits for each and how its last try ended."""
+    show(_rows(audit.ENDPOINTS), title="endpoints", as_json=json)
+
+
+@endpoints.command("test")
+def endpoints_test(endpoint: str) -> None:
+    """Post a signed `ping` now and print the answer. Exit code 1 unless it is a 2xx."""
+    sealer = sealing.sealer(read_settings())
+
+    async def look(session: Session) -> tuple[Endpoint, datetime]:
+        return await inventory.endpoint_of(session, endpoint), await store.now(session)
+
+    found, now = _with_session(look)
+
+    async def ping() -> Answer:
+        poster = Poster()
+        try:
+            return await deliveries.ping(sealer, poster, found, now)
+        finally:
+            await poster.close()
+
+    answer = asyncio.run(ping())
+    if not answer.taken:
+        raise PinQueueError(f"endpoint {endpoint}: {answer}")
+    typer.echo(f"endpoint {endpoint}: {answer}")
+
+
+@endpoints.command("enable")
+def endpoints_enable(endpoint: str) -> None:
+    """Post there again, after it was disabled because it answered 410."""
+    _with_session(lambda s: inventory.enable_endpoint(s, _actor(), endpoint))
+    typer.echo(f"endpoint {endpoint} enabled")
+
+
+@endpoints.command("remove")
+def endpoints_remove(endpoint: str) -> None:
+    """Post there no more; what is still on its way is dropped."""
+    _with_session(lambda s: inventory.remove_endpoint(s, _actor(), endpoint))
+    typer.echo(f"endpoint {endpoint} removed")
+
+
 @keys.command("create")
 def keys_create(
     name: str,
@@ -368,7 +464,7 @@ def audit_(
 # Composition
 
 
-def _gateway(settings: Settings, concurrency: int) -> TuyaGateway:
+def _gateway(settings: Settings, concurrency: int, metrics: Metrics) -> TuyaGateway:
     return TuyaGateway(
         region=settings.tuya_region,
         access_id=settings.tuya_access_id,
@@ -376,6 +472,7 @@ def _gateway(settings: Settings, concurrency: int) -> TuyaGateway:
         url=settings.tuya_url or None,
         ca=settings.tuya_ca or None,
         concurrency=concurrency,
+        metrics=metrics,
     )
 
 

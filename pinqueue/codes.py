@@ -1,4 +1,4 @@
-"""What a booking does to an access code: schedule it, move its window, withdraw it.
+"""What is done to an access code: schedule it, move its window, withdraw it, give it other digits.
 
 Everything here happens in the caller's transaction and calls no lock; `operations.py` does that
 when the jobs ring.
@@ -12,8 +12,14 @@ from datetime import datetime, timedelta
 
 from pinqueue import alarms, pins, store
 from pinqueue.db import Session
-from pinqueue.errors import Conflict
-from pinqueue.lifecycle import CodeState, OperationKind, OperationState
+from pinqueue.errors import Conflict, NotFound
+from pinqueue.lifecycle import (
+    CODE_ENDED,
+    CodeState,
+    OperationKind,
+    OperationState,
+    ReservationStatus,
+)
 from pinqueue.locks import Window
 from pinqueue.models import AccessCode, Lock, Operation
 from pinqueue.schedule import due_times
@@ -253,6 +259,53 @@ async def begin_anew(session: Session, code: AccessCode) -> None:
 async def replace_pin(session: Session, sealer: Sealer, actor: str, code: AccessCode) -> None:
     """Other digits, and another name, for a code whose PIN its lock does not take."""
     await begin_anew(session, code)
+    await _give_other_pin(session, sealer, code)
+    await store.record(session, actor, "code:pin_replaced", code=code)
+
+
+async def reissue(
+    session: Session, sealer: Sealer, actor: str, access_code_id: int, *, now: datetime
+) -> AccessCode:
+    """Give a stay another PIN on this lock: its PIN may be known to somebody it should not be.
+
+    Digits that never were near a door are replaced at once. Others come off first; once they are
+    seen to be off, the stay is planned again and gets a new code. Asked again meanwhile, nothing
+    more happens. Returns the code asked about, as it is now.
+
+    Raises NotFound, and Conflict where no PIN is wanted any more.
+    """
+    code = await _code_of_wanted_stay(session, access_code_id, now)
+    if code.state == CodeState.SCHEDULED:
+        await _give_other_pin(session, sealer, code)
+        await store.record(session, actor, "code:pin_replaced", code=code)
+        return code
+    if code.state != CodeState.REVOKING:
+        await store.record(session, actor, "code:reissued", code=code)
+    await withdraw(session, actor, code, now=now)
+    return code
+
+
+async def _code_of_wanted_stay(session: Session, access_code_id: int, now: datetime) -> AccessCode:
+    found = await session.get(AccessCode, access_code_id)
+    if found is None:
+        raise NotFound(f"there is no access code {access_code_id}")
+    # The stay first, then its codes: everybody locks in this order, so nobody deadlocks.
+    stay = await store.reservation_for_update(session, found.reservation_id)
+    code = await store.code_for_update(session, access_code_id)
+    await session.refresh(code)
+    if code.state in CODE_ENDED:
+        raise Conflict(f"access code {code.id} is {code.state}: it has no PIN any more")
+    if (
+        stay is None
+        or stay.status != ReservationStatus.CONFIRMED
+        or stay.pins_withheld_at is not None
+        or code.ends_at <= now
+    ):
+        raise Conflict(f"reservation {code.reservation_id} wants no PIN now, so none is made")
+    return code
+
+
+async def _give_other_pin(session: Session, sealer: Sealer, code: AccessCode) -> None:
     for _ in range(CHOICES):
         pin = pins.choose(pins.LENGTHS[(await session.get_one(Lock, code.lock_id)).protocol])
         fingerprint = sealer.fingerprint(code.lock_id, pin)
@@ -263,7 +316,6 @@ async def replace_pin(session: Session, sealer: Sealer, actor: str, code: Access
             pin_fingerprint=fingerprint,
             pin_hash=None,
         ):
-            await store.record(session, actor, "code:pin_replaced", code=code)
             return
     raise Conflict(f"no free PIN found for lock {code.lock_id} in {CHOICES} tries")
 

@@ -19,6 +19,9 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 LONGEST = timedelta(days=3650)
 """Of any duration, so that no date computed with one leaves the calendar."""
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts that http is good enough for: what is sent there stays on this machine."""
+
 TUYA_REGIONS = ("cn", "us", "az", "us-e", "ue", "eu", "eu-w", "we", "in", "sg")
 """Tuya's data centres as tinytuya names them. Any other word would silently mean China there."""
 
@@ -35,6 +38,15 @@ def duration(value: object) -> object:
     if seconds > LONGEST.total_seconds():
         raise ValueError(f"must be at most {LONGEST.days}d")
     return timedelta(seconds=seconds)
+
+
+def duration_text(value: timedelta) -> str:
+    """A duration as it is written: `1h30m`."""
+    left, text = round(value / timedelta(milliseconds=1)), ""
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, left = divmod(left, round(_UNITS[unit] * 1000))
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
 
 
 def parse_duration(name: str, text: str) -> timedelta:
@@ -158,7 +170,7 @@ class Settings(BaseSettings):
     @classmethod
     def _private_in_transit(cls, url: str) -> str:
         parts = urlsplit(url)
-        loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        loopback = parts.hostname in LOOPBACK
         if url and not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
             raise ValueError("must be https, or http on loopback: it carries the access secret")
         if url and (

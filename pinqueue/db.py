@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from sqlalchemy import URL, event, make_url
@@ -18,9 +18,14 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from pinqueue import logs
 from pinqueue.errors import DatabaseUnavailable
 
+log = logs.get(__name__)
+
+T = TypeVar("T")
 Session: TypeAlias = AsyncSession
+Event: TypeAlias = Mapping[str, Any]
 
 KEEPALIVE: dict[str, Any] = {
     # A connection whose other end vanished without a word is noticed in about a minute, not in the
@@ -45,8 +50,16 @@ class Database:
     """One process's connections to PostgreSQL."""
 
     def __init__(
-        self, url: str, *, limits: str = WORKER_LIMITS, pool_size: int = 10, name: str = "pinqueue"
+        self,
+        url: str,
+        *,
+        limits: str = WORKER_LIMITS,
+        pool_size: int = 10,
+        name: str = "pinqueue",
+        listener: Callable[[Event], None] | None = None,
     ) -> None:
+        """`listener` is told each event that a transaction announced, once that has committed."""
+        self._listener = listener
         self.engine: AsyncEngine = create_async_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
@@ -69,6 +82,9 @@ class Database:
         try:
             async with self._sessions.begin() as session:
                 yield session
+            if self._listener is not None:
+                for told in session.info.get(_ANNOUNCED, ()):
+                    self._listener(told)
         except PoolExhausted as error:
             raise DatabaseUnavailable("no database connection became free in time") from error
         except Exception as error:
@@ -80,6 +96,14 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+_ANNOUNCED = "announced"
+
+
+def announce(session: Session, event: Event) -> None:
+    """Tell this to the database's listener after COMMIT, and never where there is none."""
+    session.info.setdefault(_ANNOUNCED, []).append(event)
 
 
 async def driver_connection(session: Session) -> psycopg.AsyncConnection[Any]:

@@ -26,6 +26,8 @@ FETCH = "fetch_booking"
 """The queue and the task."""
 EVERY, AGAIN = timedelta(minutes=30), timedelta(minutes=5)
 """Between two comparisons, and after one that failed."""
+AT_START, LOOK_EVERY = timedelta(minutes=1), timedelta(minutes=1)
+"""A worker that starts compares what was not compared just now, and looks what is due so often."""
 PAST, AHEAD = timedelta(days=2), timedelta(days=400)
 SHRUNKEN = 0.5
 """Fewer than half the bookings of the last time: more likely a fault of the list than cancelled."""

@@ -1,4 +1,4 @@
-"""What a deployment is set up with: its locks, listings, sources and API keys."""
+"""What a deployment is set up with: its locks, listings, sources, endpoints and API keys."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from datetime import timedelta
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pinqueue import reservations, store
+from pinqueue import posting, reservations, store
 from pinqueue.db import Session
-from pinqueue.errors import Conflict, InputInvalid, NotFound, PinQueueError
-from pinqueue.models import ApiKey, Listing, ListingLock, Lock, Source
+from pinqueue.errors import Conflict, InputInvalid, NotFound
+from pinqueue.lifecycle import EVENT_TYPES
+from pinqueue.models import ApiKey, Endpoint, Listing, ListingLock, Lock, Source
 from pinqueue.pins import LENGTHS
 from pinqueue.reservations import Planner
+from pinqueue.schedule import check_lead
 from pinqueue.sealing import Sealer
 
 SCOPES = ("read", "operate", "reveal", "admin")
@@ -31,7 +33,7 @@ async def add_lock(
 ) -> None:
     _check_name("lock", lock_id)
     if protocol not in LENGTHS:
-        raise PinQueueError(f"protocol: must be one of {', '.join(LENGTHS)}, not {protocol!r}")
+        raise InputInvalid("protocol", f"must be one of {', '.join(LENGTHS)}, not {protocol!r}")
     await _insist_absent(session, Lock, lock_id)
     if other := await store.lock_of_device(session, device_id):
         raise Conflict(f"device {device_id} is lock {other.id} already")
@@ -49,14 +51,15 @@ async def add_listing(
 ) -> None:
     """`listing_id` is the id its webhooks use. Events that waited for it the caller adopts."""
     if not listing_id.strip() or len(listing_id) > 128:
-        raise PinQueueError("listing: give the id its webhooks use, at most 128 characters")
+        raise InputInvalid("listing", "give the id its webhooks use, at most 128 characters")
     try:
         ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise PinQueueError(
-            f"time zone: {time_zone!r} is not an IANA name such as America/Sao_Paulo"
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: `America` is a folder
+        raise InputInvalid(
+            "time_zone", f"{time_zone!r} is not an IANA name such as America/Sao_Paulo"
         ) from None
-    await store.hold_set_up(session)
+    if lead is not None:
+        check_lead(lead)
     await _insist_absent(session, Listing, listing_id)
     session.add(Listing(id=listing_id, time_zone=time_zone, lead=lead))
     await session.flush()
@@ -117,11 +120,67 @@ async def rotate_source(
     return secret
 
 
+async def add_endpoint(
+    session: Session,
+    sealer: Sealer,
+    actor: str,
+    endpoint_id: str,
+    url: str,
+    *,
+    events: Sequence[str] = (),
+    secret: str | None = None,
+    private: bool = False,
+) -> str:
+    """Have events posted there, of all types where none is named. Returns the signing secret, a new
+    one where none is given. It is not shown again."""
+    _check_name("endpoint", endpoint_id)
+    posting.check_url(url, private=private)
+    if unknown := sorted(set(events) - set(EVENT_TYPES.values())):
+        known = ", ".join(EVENT_TYPES.values())
+        raise InputInvalid("event", f"{unknown[0]!r} is not one of {known}")
+    await _insist_absent(session, Endpoint, endpoint_id)
+    secret = _signing_secret(secret)
+    session.add(
+        Endpoint(
+            id=endpoint_id,
+            url=url,
+            secret=sealer.seal(f"endpoint:{endpoint_id}", secret),
+            events=list(dict.fromkeys(events)) or list(EVENT_TYPES.values()),
+            private=private,
+        )
+    )
+    await store.record(
+        session, actor, "endpoint:added", endpoint=endpoint_id, events=list(events), private=private
+    )
+    return secret
+
+
+async def enable_endpoint(session: Session, actor: str, endpoint_id: str) -> None:
+    """Post there again what happens from now on. Twice is as once."""
+    endpoint = await endpoint_of(session, endpoint_id)
+    if not endpoint.enabled:
+        endpoint.enabled, endpoint.disabled_at, endpoint.disabled_reason = True, None, None
+        await store.record(session, actor, "endpoint:enabled", endpoint=endpoint_id)
+
+
+async def remove_endpoint(session: Session, actor: str, endpoint_id: str) -> None:
+    """What is still on its way there is dropped."""
+    await session.delete(await endpoint_of(session, endpoint_id))
+    await store.record(session, actor, "endpoint:removed", endpoint=endpoint_id)
+
+
+async def endpoint_of(session: Session, endpoint_id: str) -> Endpoint:
+    endpoint = await session.get(Endpoint, endpoint_id, with_for_update=True)
+    if endpoint is None:
+        raise NotFound(f"there is no endpoint {endpoint_id}")
+    return endpoint
+
+
 async def create_key(session: Session, actor: str, name: str, scopes: Sequence[str]) -> str:
     """Returns the key, `pq_ID_SECRET` with 256 random bits. Only its hash is stored."""
     _check_name("key", name)
     if unknown := sorted(set(scopes) - set(SCOPES)):
-        raise PinQueueError(f"scope: {unknown[0]!r} is not one of {', '.join(SCOPES)}")
+        raise InputInvalid("scope", f"{unknown[0]!r} is not one of {', '.join(SCOPES)}")
     if await store.key_by_name(session, name):
         raise Conflict(f"there is a key {name} already")
     key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
@@ -159,15 +218,19 @@ async def _link(session: Session, listing_id: str, lock_id: str) -> None:
     await session.flush()
 
 
-async def _insist_absent(session: Session, model: type[Lock | Listing | Source], key: str) -> None:
+async def _insist_absent(
+    session: Session, model: type[Lock | Listing | Source | Endpoint], key: str
+) -> None:
+    """Held until the transaction ends: of two that add the same at once, one finds the other's."""
+    await store.hold_set_up(session)
     if await session.get(model, key) is not None:
         raise Conflict(f"there is a {model.__name__.lower()} {key} already")
 
 
 def _check_name(what: str, name: str) -> None:
     if not NAME.fullmatch(name):
-        raise PinQueueError(
-            f"{what}: name it with letters, digits and _ . : - (1 to 64, not first), not {name!r}"
+        raise InputInvalid(
+            what, f"name it with letters, digits and _ . : - (1 to 64, not first), not {name!r}"
         )
 
 

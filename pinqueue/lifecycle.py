@@ -58,6 +58,17 @@ class OperationState(enum.StrEnum):
     """No longer wanted. Final. A worker that was at it finds its claim gone and records nothing."""
 
 
+class DeliveryState(enum.StrEnum):
+    """One event on its way to one endpoint."""
+
+    WAITING = "waiting"
+    """Is posted at `next_at`. If its job is lost, the sweep defers another."""
+    DELIVERED = "delivered"
+    """The endpoint has answered that it took it. Final."""
+    FAILED = "failed"
+    """Every try is spent, or the endpoint is gone. Final."""
+
+
 class ReservationStatus(enum.StrEnum):
     PENDING = "pending"
     """Known, but no PIN: an inquiry, a request, a hold."""
@@ -86,6 +97,14 @@ GENERATING: the lock refused it after all, or somebody took it off, so it is cre
 
 CODE_ENDED: Final = frozenset({CodeState.REVOKED, CodeState.CANCELLED})
 """Nothing of it is on a door or ever will be."""
+
+EVENT_TYPES: Final[dict[tuple[OperationKind, OperationState], str]] = {
+    (OperationKind.GENERATE, OperationState.COMPLETED): "pin.generated",
+    (OperationKind.REVOKE, OperationState.COMPLETED): "pin.revoked",
+    (OperationKind.GENERATE, OperationState.FAILED): "pin.generate_failed",
+    (OperationKind.REVOKE, OperationState.FAILED): "pin.revoke_failed",
+}
+"""What the end of an operation is called where it is told: to hooks and to endpoints."""
 
 OPERATION_OPEN: Final = frozenset({OperationState.WAITING, OperationState.ACTIVE})
 

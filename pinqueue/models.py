@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -26,8 +27,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pinqueue.lifecycle import (
     CODE_ENDED,
+    EVENT_TYPES,
     OPERATION_OPEN,
     CodeState,
+    DeliveryState,
     OperationKind,
     OperationState,
     ReservationStatus,
@@ -435,6 +438,84 @@ class JobCount(Base):
     queue: Mapped[str]
     status: Mapped[str] = mapped_column(comment="Procrastinate's word: todo, doing, succeeded, ...")
     change: Mapped[int]
+
+
+class Endpoint(Base):
+    """Where events are posted to, signed."""
+
+    __tablename__ = "endpoints"
+    __table_args__ = (
+        CheckConstraint(
+            f"events <@ ARRAY[{', '.join(repr(name) for name in EVENT_TYPES.values())}]"
+            " AND cardinality(events) > 0",
+            name="events_known",
+        ),
+        CheckConstraint("enabled = (disabled_at IS NULL)", name="disabled_has_disabled_at"),
+        CheckConstraint(
+            "(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_has_reason"
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, comment="The name people give it")
+    url: Mapped[str]
+    secret: Mapped[bytes] = mapped_column(comment="Sealed signing secret")
+    events: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="The types it is told of")
+    private: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="It may lie in a private network"
+    )
+    enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    created_at: Mapped[datetime] = _created_at()
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None]
+
+
+class Delivery(Base):
+    """One event on its way to one endpoint. See lifecycle.DeliveryState for its states."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("endpoint_id", "event_id"),
+        CheckConstraint(_one_of("type", EVENT_TYPES.values()), name="type_known"),
+        CheckConstraint(_one_of("state", DeliveryState), name="state_known"),
+        CheckConstraint(
+            "(state = 'waiting') = (finished_at IS NULL)", name="final_has_finished_at"
+        ),
+        Index(
+            "ix_deliveries_waiting_next_at", "next_at", postgresql_where=text("state = 'waiting'")
+        ),
+        Index("ix_deliveries_finished_at", "finished_at"),
+    )
+
+    id: Mapped[int] = _id()
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
+    event_id: Mapped[str] = mapped_column(comment="Its webhook-id, the same at every try")
+    type: Mapped[str]
+    body: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
+    attempts: Mapped[int] = mapped_column(
+        server_default=text("0"),
+        comment="Counts claims: a worker with an older one records nothing",
+    )
+    last_status: Mapped[int | None] = mapped_column(comment="The endpoint's last HTTP status")
+    last_error: Mapped[str | None]
+    next_at: Mapped[datetime] = mapped_column(
+        Instant, server_default=func.now(), comment="When it is posted next"
+    )
+    job_id: Mapped[int | None] = mapped_column(comment="The Procrastinate job that rings")
+    created_at: Mapped[datetime] = _created_at()
+    finished_at: Mapped[datetime | None]
+
+
+class MetricTotal(Base):
+    """What all processes together ever counted. Each adds its growth every few seconds."""
+
+    __tablename__ = "metric_totals"
+
+    name: Mapped[str] = mapped_column(primary_key=True, comment="As Prometheus is told it")
+    labels: Mapped[dict[str, Any]] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(
+        Double, comment="Of a _bucket: what fell into it alone, not into the smaller ones too"
+    )
 
 
 class AuditEvent(Base):

@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pinqueue import codes, logs, reservations, store
+from pinqueue import codes, logs, outcomes, reservations, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import (
     ConfigInvalid,
@@ -31,6 +31,7 @@ from pinqueue.errors import (
 )
 from pinqueue.lifecycle import CodeState, OperationKind
 from pinqueue.locks import Delivery, Door, LockGateway, RemotePin, Window
+from pinqueue.metrics import Metrics
 from pinqueue.models import AccessCode, Operation
 from pinqueue.mutex import Mutex
 from pinqueue.pins import Pin
@@ -58,6 +59,7 @@ class Workbench:
     retry_backoff: timedelta
     grace: timedelta
     """How long a call whose answer was lost may still take effect."""
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Ring:
     """A claimed operation on its way through one ring."""
 
     claim: Claimed
+    job_id: int | None = None
     claimed_on: float = field(default_factory=time.monotonic)
 
     @property
@@ -74,6 +77,19 @@ class Ring:
     @property
     def door(self) -> Door:
         return Door(self.claim.lock.device_id, self.claim.lock.protocol)
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """What its log lines name it by."""
+        return {
+            "kind": self.claim.operation.kind,
+            "operation_id": self.claim.operation.id,
+            "epoch": self.claim.operation.epoch,
+            "access_code_id": self.code.id,
+            "reservation_id": self.code.reservation_id,
+            "lock_id": self.code.lock_id,
+            "job_id": self.job_id,
+        }
 
     def now(self) -> datetime:
         """The database's time, carried on at our clock's pace: a wrong clock here does no harm."""
@@ -155,10 +171,12 @@ async def _claimed(
         try:
             yield ring
         except StateChanged as overtaken:
-            log.info("operation-overtaken", operation_id=operation_id, reason=str(overtaken))
             await _end_try(bench, ring, "overtaken", str(overtaken))
+            _tell_end(bench, ring, "overtaken", reason=str(overtaken))
         except (TryLater, LockError) as error:
             await _record_not_done(bench, ring, error)
+        else:
+            _tell_end(bench, ring, "completed")
 
 
 async def _claim(bench: Workbench, operation: Operation, job_id: int | None) -> Ring | None:
@@ -167,21 +185,27 @@ async def _claim(bench: Workbench, operation: Operation, job_id: int | None) -> 
             claim = await store.claim_operation(
                 session, operation.id, operation.access_code_id, job_id
             )
-            if not await _begin(session, claim):
+            ring = Ring(claim, job_id)
+            begun = await _begin(session, claim)
+            if begun:
+                await store.record(
+                    session,
+                    ACTOR,
+                    f"{operation.kind}:started",
+                    code=claim.code,
+                    operation_id=operation.id,
+                    epoch=claim.operation.epoch,
+                )
+            else:
                 await store.end_try(session, claim, "completed")
-                return None
-            await store.record(
-                session,
-                ACTOR,
-                f"{operation.kind}:started",
-                code=claim.code,
-                operation_id=operation.id,
-                epoch=claim.operation.epoch,
-            )
-        return Ring(claim)
     except StateChanged as closed:
-        log.info("operation-closed", operation_id=operation.id, reason=str(closed))
+        log.info("operation-closed", operation_id=operation.id, job_id=job_id, reason=str(closed))
         return None
+    _tell_start(bench, ring)
+    if begun:
+        return ring
+    _tell_end(bench, ring, "completed")
+    return None
 
 
 async def _begin(session: Session, claim: Claimed) -> bool:
@@ -231,11 +255,13 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
                     waits_for_room=isinstance(error, LockFull),
                 )
     except StateChanged as overtaken:
-        log.info("operation-overtaken", operation_id=ring.claim.operation.id, reason=str(overtaken))
         await _end_try(bench, ring, "overtaken", str(error))
+        _tell_end(bench, ring, "overtaken", reason=str(overtaken))
         return
     if retry_at is None:
+        _tell_end(bench, ring, "failed", reason=str(error))
         raise error
+    _tell_end(bench, ring, "later", reason=str(error), retry_at=retry_at.isoformat())
     raise TryLater(str(error), retry_at=retry_at) from error
 
 
@@ -244,6 +270,7 @@ async def _give_up(session: Session, operation: Operation, code: AccessCode, why
     await store.fail_operation(session, operation, why)
     if operation.kind == OperationKind.GENERATE:
         await store.move_code(session, code, CodeState.FAILED, failed_at=operation.finished_at)
+    await outcomes.announce(session, operation, code)
 
 
 def _retry_at(
@@ -486,6 +513,7 @@ async def _record_active(bench: Workbench, ring: Ring, told: Window) -> None:
         await store.complete_operation(session, operation)
         await store.end_try(session, ring.claim, "completed")
         await store.record(session, ACTOR, "code:active", code=code, operation_id=operation.id)
+        await outcomes.announce(session, operation, code)
 
 
 async def _record_revoked(bench: Workbench, ring: Ring) -> None:
@@ -505,6 +533,7 @@ async def _record_revoked(bench: Workbench, ring: Ring) -> None:
         await store.complete_operation(session, operation)
         await store.end_try(session, ring.claim, "completed")
         await store.record(session, ACTOR, "code:revoked", code=code, operation_id=operation.id)
+        await outcomes.announce(session, operation, code)
         if stay is not None:
             await reservations.plan(session, bench.planner, stay, actor=ACTOR, now=ring.now())
     async with bench.db.transaction() as session:
@@ -514,6 +543,23 @@ async def _record_revoked(bench: Workbench, ring: Ring) -> None:
 async def _end_try(bench: Workbench, ring: Ring, outcome: str, error: str) -> None:
     async with bench.db.transaction() as session:
         await store.end_try(session, ring.claim, outcome, error)
+
+
+def _tell_start(bench: Workbench, ring: Ring) -> None:
+    """Once it is committed, in the log and the metrics."""
+    operation = ring.claim.operation
+    if operation.first_claimed_at == ring.claim.now:  # for the first time
+        late = ring.claim.now - operation.due_at
+        bench.metrics.operation_taken_up(operation.kind, late.total_seconds())
+    log.info("operation-started", **ring.ids)
+
+
+def _tell_end(bench: Workbench, ring: Ring, outcome: str, **detail: Any) -> None:
+    """The same of how a try ended."""
+    seconds = time.monotonic() - ring.claimed_on
+    bench.metrics.operation_ended(ring.claim.operation.kind, outcome, seconds)
+    tell = log.warning if outcome == "failed" else log.info
+    tell("operation-ended", outcome=outcome, seconds=round(seconds, 3), **detail, **ring.ids)
 
 
 async def _in(bench: Workbench, wait: timedelta) -> datetime:

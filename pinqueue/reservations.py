@@ -93,7 +93,7 @@ async def receive(
         values = _stay_values(booking, stay, listing)
     if only_if_other and stay is not None and _says_nothing_new(booking, stay, values):
         return "unchanged"
-    actor = actor or f"source:{source_id}"
+    actor = actor or (f"source:{source_id}" if source_id else "api")
     stay = await _write(session, source_id, actor, booking, stay, values, now)
     await plan(session, planner, stay, actor=actor, now=now)
     return "accepted"

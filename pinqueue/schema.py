@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from alembic import command
-from pinqueue.db import KEEPALIVE, sqlalchemy_url
+from pinqueue.db import KEEPALIVE, Session, sqlalchemy_url
 from pinqueue.errors import DatabaseUnavailable, SchemaWrong
 
 
@@ -36,10 +37,10 @@ def migrate(url: str, revision: str = "head") -> None:
 
 def check(url: str) -> str:
     """The revision the database is at; raises SchemaWrong unless it is the one we work with."""
-    expected = ScriptDirectory.from_config(_config(url)).get_current_head()
+    expected = _head()
     actual = current(url)
     if actual == expected:
-        return expected or ""
+        return expected
     if actual is None:
         raise SchemaWrong("the database holds no PinQueue schema yet: run `pinqueue migrate`")
     raise SchemaWrong(
@@ -58,6 +59,17 @@ def current(url: str) -> str | None:
         raise DatabaseUnavailable(f"the database cannot be reached: {error.orig}") from error
     finally:
         engine.dispose()
+
+
+async def is_current(session: Session) -> bool:
+    """Whether the database is at the revision we work with, asked on a connection that is there."""
+    found = await session.scalars(text("SELECT version_num FROM alembic_version"))
+    return found.all() == [_head()]
+
+
+@cache
+def _head() -> str:
+    return ScriptDirectory.from_config(_config("")).get_current_head() or ""
 
 
 def _config(url: str) -> Config:

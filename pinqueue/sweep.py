@@ -6,14 +6,17 @@ It reads our own rows, so that whatever becomes of a job row costs at most a min
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from pinqueue import alarms, codes, fetching, logs, store
+from pinqueue import alarms, codes, fetching, logs, outcomes, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lifecycle import CodeState, OperationKind
-from pinqueue.store import sweeping
+from pinqueue.metrics import SWEPT, Metrics
+from pinqueue.models import AccessCode, Operation
+from pinqueue.store import deliveries, sweeping
 
 log = logs.get(__name__)
 
@@ -31,59 +34,94 @@ BEGIN_AGAIN_AFTER = timedelta(minutes=15)
 BATCH = 1000
 
 
-async def sweep(db: Database, retention: timedelta) -> None:
+@dataclass(frozen=True)
+class PutRight:
+    """What was done in one transaction, to be told once it is committed."""
+
+    what: str
+    kind: str = ""
+    operation_id: int | None = None
+    access_code_id: int | None = None
+    reservation_id: str | None = None
+    job_id: int | None = None
+    delivery_id: int | None = None
+    event_row: int | None = None
+    reason: str = ""
+
+
+async def sweep(db: Database, retention: timedelta, metrics: Metrics | None = None) -> None:
     """One round. What another sweep has put right meanwhile is left alone."""
-    await rescue_stalled(db)
-    await defer_jobless(db)
-    await begin_again(db)
+    await rescue_stalled(db, metrics)
+    await defer_jobless(db, metrics)
+    await begin_again(db, metrics)
+    await defer_deliveries(db)
     await fetch_again(db)
     async with db.transaction() as session:
         await sweeping.prune_jobs(session, retention)
+        await deliveries.prune(session, retention)
         await sweeping.fold_job_counts(session)
         await sweeping.forget_rested_pins(session)
 
 
-async def rescue_stalled(db: Database) -> int:
+async def rescue_stalled(db: Database, metrics: Metrics | None = None) -> int:
     """Take jobs from dead workers; returns how many."""
     async with db.transaction() as session:
         stalled = await sweeping.stalled_jobs(session, DEAD_AFTER)
 
-    async def rescue(session: Session, job_id: int) -> bool:
+    async def rescue(session: Session, job_id: int) -> PutRight | None:
         if not await sweeping.fail_stalled_job(session, job_id, DEAD_AFTER):
-            return False
+            return None
+        revived = None
         if silent := await sweeping.silenced_by(session, job_id):
-            await _revive(session, silent, why="its worker died")
-        return True
+            revived = await _revive(session, silent, why="its worker died")
+        return revived or PutRight("job_ended", job_id=job_id)
 
-    return await _one_by_one(db, rescue, stalled)
+    return await _one_by_one(db, rescue, stalled, metrics)
 
 
-async def defer_jobless(db: Database) -> int:
+async def defer_jobless(db: Database, metrics: Metrics | None = None) -> int:
     """Give a job to every operation that should have rung and has none; returns how many."""
     async with db.transaction() as session:
         found = await sweeping.due_without_job(session, PATIENCE, BATCH)
 
-    async def revive(session: Session, silent: sweeping.Silent) -> bool:
+    async def revive(session: Session, silent: sweeping.Silent) -> PutRight | None:
         why = "its job broke down" if silent.broke else "its job was lost"
         return await _revive(session, silent, why=why)
 
-    return await _one_by_one(db, revive, found)
+    return await _one_by_one(db, revive, found, metrics)
 
 
-async def begin_again(db: Database) -> int:
+async def begin_again(db: Database, metrics: Metrics | None = None) -> int:
     """Begin again where an operation failed: a person may have mended what was wrong, and nobody
     must stand before a door, or open it after his stay, because we did not ask once more. Returns
     how many."""
     async with db.transaction() as session:
         found = await sweeping.given_up(session, BEGIN_AGAIN_AFTER)
 
-    async def begin(session: Session, code_id: int) -> bool:
+    async def begin(session: Session, code_id: int) -> PutRight | None:
         code = await store.code_for_update(session, code_id)
-        if code.state in (CodeState.REVOKING, CodeState.FAILED):
-            await codes.begin_again(session, ACTOR, code, now=await store.now(session))
-        return True
+        if code.state not in (CodeState.REVOKING, CodeState.FAILED):
+            return None
+        await codes.begin_again(session, ACTOR, code, now=await store.now(session))
+        return PutRight("begun_again", access_code_id=code.id, reservation_id=code.reservation_id)
 
-    return await _one_by_one(db, begin, found)
+    return await _one_by_one(db, begin, found, metrics)
+
+
+async def defer_deliveries(db: Database) -> int:
+    """Give a job to every delivery that should have been posted and has none; returns how many."""
+    async with db.transaction() as session:
+        found = await deliveries.due_without_job(session, PATIENCE, BATCH)
+
+    async def defer(session: Session, delivery_id: int) -> PutRight | None:
+        delivery = await deliveries.hold_silent(session, delivery_id)
+        if delivery is None:
+            return None
+        delivery.next_at = await store.now(session)
+        await alarms.put_deliveries(session, [delivery])
+        return PutRight("delivery_rescued", delivery_id=delivery_id)
+
+    return await _one_by_one(db, defer, found)
 
 
 async def fetch_again(db: Database) -> int:
@@ -91,36 +129,49 @@ async def fetch_again(db: Database) -> int:
     async with db.transaction() as session:
         found = await sweeping.lost_fetches(session, EVERY, BATCH)
 
-    async def again(session: Session, event_row: int) -> bool:
+    async def again(session: Session, event_row: int) -> PutRight | None:
         if not await sweeping.hold_lost_fetch(session, event_row):
-            return False
+            return None
         await fetching.put(session, event_row)
-        return True
+        return PutRight("fetch_rescued", event_row=event_row)
 
     return await _one_by_one(db, again, found)
 
 
 async def _one_by_one(
-    db: Database, put_right: Callable[[Session, T], Awaitable[bool]], found: Sequence[T]
+    db: Database,
+    put_right: Callable[[Session, T], Awaitable[PutRight | None]],
+    found: Sequence[T],
+    metrics: Metrics | None = None,
 ) -> int:
     """Each in a transaction of its own, so that one that cannot be put right holds up no other."""
     done = 0
     for one in found:
         try:
             async with db.transaction() as session:
-                done += await put_right(session, one)
+                told = await put_right(session, one)
         except DatabaseUnavailable as error:
             log.warning("not-rescued", what=str(one), reason=str(error))
         except Exception:
             log.exception("not-rescued", what=str(one))
+        else:
+            if told is not None:
+                done += 1
+                _tell(told, metrics)
     return done
 
 
-async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> bool:
+def _tell(told: PutRight, metrics: Metrics | None) -> None:
+    log.warning("put-right", **{name: value for name, value in vars(told).items() if value})
+    if metrics is not None and told.what in SWEPT:
+        metrics.operation_swept(told.kind, told.what)
+
+
+async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> PutRight | None:
     """Defer another job, unless this operation has broken too many workers: then a person looks."""
     held = await sweeping.hold_silent(session, silent)
     if held is None:
-        return False
+        return None
     operation, code = held
     operation.rescues += 1 if silent.broke else 0
     if operation.rescues > MOST_RESCUES:
@@ -131,6 +182,7 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> boo
         elif operation.kind == OperationKind.REVOKE and code.state != CodeState.REVOKING:
             # So that it is known to be still to come off, and is begun again.
             await codes.withdraw(session, ACTOR, code, now=await store.now(session))
+        await outcomes.announce(session, operation, code)
     else:
         event, reason = "rescued", why
         operation.next_at = await store.now(session)
@@ -138,7 +190,6 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> boo
         if silent.broke:  # another job takes its place: it is not for a person to look at
             await sweeping.delete_job(session, silent.job_id)
         await alarms.put(session, [operation])
-    log.warning(f"{operation.kind}-{event}", operation_id=operation.id, reason=reason)
     await store.record(
         session,
         ACTOR,
@@ -147,4 +198,18 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> boo
         operation_id=operation.id,
         reason=reason,
     )
-    return True
+    return _told(event, operation, code, silent.job_id, reason)
+
+
+def _told(
+    what: str, operation: Operation, code: AccessCode, job_id: int | None, reason: str
+) -> PutRight:
+    return PutRight(
+        what=what,
+        kind=operation.kind,
+        operation_id=operation.id,
+        access_code_id=code.id,
+        reservation_id=code.reservation_id,
+        job_id=job_id,
+        reason=reason,
+    )

@@ -10,7 +10,7 @@ from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
 from pinqueue import fetching, operations
-from pinqueue.alarms import QUEUES
+from pinqueue.alarms import DELIVER, QUEUES
 from pinqueue.errors import DatabaseUnavailable, LockError, SourceBusy, SourceError, TryLater
 from pinqueue.lifecycle import OperationKind
 from pinqueue.operations import Workbench
@@ -20,11 +20,11 @@ BREAKDOWN_WAIT = timedelta(seconds=5)
 FETCH_RETRIES, FETCH_WAIT, FETCH_LONGEST = 50, timedelta(seconds=5), timedelta(minutes=30)
 
 
-class AsTheOperationSays(BaseRetryStrategy):
-    """The operation's row holds when it rings next; the job follows it.
+class AsTheRowSays(BaseRetryStrategy):
+    """The operation's row, or the delivery's, holds when it rings next; the job follows it.
 
     A job that broke down before it could record anything is launched a few times more; after that
-    the sweep takes the operation up, and counts.
+    the sweep takes the row up, and counts.
     """
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
@@ -63,7 +63,7 @@ def _bench(context: procrastinate.JobContext) -> Workbench:
 @tasks.task(
     name=QUEUES[OperationKind.GENERATE],
     queue=QUEUES[OperationKind.GENERATE],
-    retry=AsTheOperationSays(),
+    retry=AsTheRowSays(),
     pass_context=True,
 )
 async def generate_pin(context: procrastinate.JobContext, *, operation_id: int) -> None:
@@ -73,11 +73,16 @@ async def generate_pin(context: procrastinate.JobContext, *, operation_id: int) 
 @tasks.task(
     name=QUEUES[OperationKind.REVOKE],
     queue=QUEUES[OperationKind.REVOKE],
-    retry=AsTheOperationSays(),
+    retry=AsTheRowSays(),
     pass_context=True,
 )
 async def revoke_pin(context: procrastinate.JobContext, *, operation_id: int) -> None:
     await operations.revoke(_bench(context), operation_id, context.job.id)
+
+
+@tasks.task(name=DELIVER, queue=DELIVER, retry=AsTheRowSays(), pass_context=True)
+async def deliver(context: procrastinate.JobContext, *, delivery_id: int) -> None:
+    await context.additional_context["deliver"](delivery_id)
 
 
 @tasks.task(name=fetching.FETCH, queue=fetching.FETCH, retry=AsTheSenderAllows(), pass_context=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
@@ -13,16 +13,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pinqueue import logs, store, webhooks
+from pinqueue import api, logs, store, webhooks
+from pinqueue.api import docs
+from pinqueue.api.routes import BY_EVERY_BODY, Declared, served
+from pinqueue.api.shapes import Error, OfSender, Ok, Taken, Unauthorized, Unready
 from pinqueue.config import STORE, Settings
 from pinqueue.db import WEB_LIMITS, Database
 from pinqueue.errors import DatabaseUnavailable
+from pinqueue.metrics import OTHER, Metrics
+from pinqueue.monitoring import Monitor
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
+from pinqueue.webhooks.pinqueue import Event
 
 log = logs.get(__name__)
 
@@ -38,6 +44,8 @@ class State(TypedDict):
 
     db: Database
     planner: Planner
+    metrics: Metrics
+    monitor: Monitor
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -48,17 +56,29 @@ def create_app(settings: Settings) -> Starlette:
         db = Database(
             settings.database_url, limits=WEB_LIMITS, pool_size=POOL_SIZE, name="pinqueue-web"
         )
-        yield {"db": db, "planner": Planner(sealer(settings), settings.lead)}
+        # Connections of its own: its figures are wanted most when all the others are taken.
+        apart = Database(
+            settings.database_url, limits=WEB_LIMITS, pool_size=2, name="pinqueue-monitor"
+        )
+        counts = Metrics()
+        monitor = Monitor(apart, counts)
+        async with monitor.adding():
+            yield {
+                "db": db,
+                "planner": Planner(sealer(settings), settings.lead),
+                "metrics": counts,
+                "monitor": monitor,
+            }
+        await apart.close()
         await db.close()
 
     return Starlette(
         routes=[
-            Route("/webhooks/{source}", webhooks.receive, methods=["POST"]),
+            *served(TABLE),
             Route("/webhooks/{source}/{secret}", webhooks.receive, methods=["POST"]),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
+            *docs.pages(TABLE),
         ],
-        middleware=[Middleware(RequestId)],
+        middleware=[Middleware(RequestId), Middleware(RequestCount)],
         exception_handlers={HTTPException: http_error, Exception: last_resort},
         lifespan=lifespan,
     )
@@ -78,6 +98,62 @@ async def readyz(request: Request) -> Response:
     except DatabaseUnavailable:
         return JSONResponse({"status": "unavailable", "reason": "database"}, 503)
     return JSONResponse({"status": "ok"})
+
+
+async def metrics(request: Request) -> Response:
+    """The figures of the whole deployment, for Prometheus."""
+    monitor: Monitor = request.state.monitor
+    text, content_type = await monitor.scrape(request.headers.get("accept", ""))
+    return Response(text, headers={"Content-Type": content_type})
+
+
+FIGURES = {
+    kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
+}
+TABLE = [
+    *api.TABLE,
+    Declared(
+        "GET", "/healthz", "Looking in", "Whether the process answers at all.", healthz, {200: Ok}
+    ),
+    Declared(
+        "GET",
+        "/readyz",
+        "Looking in",
+        "Whether it can take a webhook now: the database answers.",
+        readyz,
+        {200: Ok, 503: Unready},
+    ),
+    Declared(
+        "GET",
+        "/metrics",
+        "Looking in",
+        "The figures of the whole deployment, for Prometheus.",
+        metrics,
+        {},
+        extra={"responses": {"200": {"description": "OK", "content": FIGURES}}},
+    ),
+    Declared(
+        "POST",
+        "/webhooks/{source}",
+        "Webhooks",
+        """Take an event, signed by its sender.
+
+        A 2xx means that it is stored for good. The body has the shape of the source's kind; this is
+        the shape of kind `pinqueue`. An event of a type that is not known is `ignored`.
+        """,
+        webhooks.receive,
+        {
+            **BY_EVERY_BODY,
+            **dict.fromkeys((404, 409, 422, 503), Error),
+            200: Taken,
+            401: Unauthorized,
+        },
+        parameters=OfSender,
+        body=Event,
+        extra={"security": [{"signature": []}]},
+    ),
+]
+"""Every route that is meant for other programs."""
 
 
 async def http_error(request: Request, error: Exception) -> Response:
@@ -112,6 +188,48 @@ class RequestId:
             await send(message)
 
         return await self._app(scope, receive, send_with_id)
+
+
+class RequestCount:
+    """Counts every answer by the template of its route: paths hold ids, and whatever people try."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        routes, status = scope["app"].routes, None
+
+        async def send_noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            return await self._app(scope, receive, send_noting)
+        except Exception:
+            status = status or 500  # as `last_resort` will answer
+            raise
+        finally:
+            if status is not None:
+                counts: Metrics = scope["state"]["metrics"]
+                counts.request_answered(
+                    _template(scope.get("route"), routes), scope["method"], status
+                )
+
+
+def _template(found: BaseRoute | None, routes: Iterable[BaseRoute]) -> str:
+    return next((name for route, name in _templates(routes) if route is found), OTHER)
+
+
+def _templates(routes: Iterable[BaseRoute], prefix: str = "") -> Iterator[tuple[BaseRoute, str]]:
+    for route in routes:
+        if isinstance(route, Route | Mount):
+            yield route, prefix + route.path
+        if isinstance(route, Mount):
+            yield from _templates(route.routes, prefix + route.path)
 
 
 class HttpProtocol(HttpToolsProtocol):

@@ -6,21 +6,27 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import procrastinate
 import psycopg
 from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
-from pinqueue import logs, sweep
+from pinqueue import deliveries, fetching, hooks, logs, sweep
+from pinqueue.alarms import DELIVER
 from pinqueue.config import LOCK_CLOUD, STORE, Settings
 from pinqueue.db import KEEPALIVE, WORKER_LIMITS, Database
 from pinqueue.errors import DatabaseUnavailable, PinQueueError
 from pinqueue.locks import LockGateway
+from pinqueue.metrics import Metrics
+from pinqueue.monitoring import Monitor
 from pinqueue.mutex import Mutex
 from pinqueue.operations import Workbench
+from pinqueue.posting import Poster
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
 from pinqueue.tasks import tasks
@@ -30,18 +36,36 @@ log = logs.get(__name__)
 POLL_EVERY = 1.0  # seconds; notifications wake the worker at once, planned times only this does
 HEARTBEAT_EVERY = 5.0
 GRACEFUL_STOP = 15.0
+BESIDE_AT_A_TIME = 4
+"""Deliveries, and bookings fetched: other people's servers, beside the operations."""
 RESTART_AFTER = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one repeats
 WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if need be
 
 
 async def run(
-    settings: Settings, gateway: LockGateway, *, concurrency: int, queues: Sequence[str]
+    settings: Settings,
+    gateway: LockGateway,
+    *,
+    concurrency: int,
+    queues: Sequence[str],
+    metrics: Metrics | None = None,
 ) -> None:
-    """Work until SIGTERM or SIGINT; what runs then is finished, or handed over after 15 seconds."""
+    """Work until SIGTERM or SIGINT; what runs then is finished, or handed over after 15 seconds.
+
+    `metrics` is where the gateway counts.
+    """
+    metrics = metrics or Metrics()
     settings.require(*STORE, *LOCK_CLOUD)
+    listeners = hooks.load()
     stopping = _stop_signal()
-    db = Database(settings.database_url, pool_size=concurrency + 2, name="pinqueue-worker")
+    db = Database(
+        settings.database_url,
+        pool_size=concurrency + BESIDE_AT_A_TIME + 3,
+        name="pinqueue-worker",
+        listener=listeners.tell,
+    )
     mutex = Mutex(settings.database_url)
+    poster = Poster()
     bench = Workbench(
         db=db,
         mutex=mutex,
@@ -50,23 +74,50 @@ async def run(
         retries=settings.retries,
         retry_backoff=settings.retry_backoff,
         grace=settings.tuya_grace,
+        metrics=metrics,
     )
+    context = {
+        "bench": bench,
+        "deliver": partial(deliveries.deliver, db, bench.planner.sealer, poster),
+    }
 
     async def work() -> None:
-        await _work(settings.database_url, bench, concurrency, queues)
+        await _work(settings.database_url, context, concurrency, queues, InsistentJobManager)
+
+    async def work_beside() -> None:
+        # Never among the operations: no slow endpoint or sender keeps a PIN waiting.
+        await _work(
+            settings.database_url,
+            context,
+            BESIDE_AT_A_TIME,
+            [DELIVER, fetching.FETCH],
+            UncountedJobManager,
+        )
+
+    async def reconcile_now_and_then() -> None:
+        await fetching.reconcile(db, bench.planner, every=fetching.AT_START)
+        while True:
+            await asyncio.sleep(fetching.LOOK_EVERY.total_seconds())
+            await fetching.reconcile(db, bench.planner)
 
     async def sweep_now_and_then() -> None:
         while True:
-            await sweep.sweep(db, settings.retention)
+            await sweep.sweep(db, settings.retention, metrics)
             await asyncio.sleep(sweep.EVERY.total_seconds())
 
     logging.getLogger("procrastinate.worker").addFilter(_no_traceback_of_the_foreseen)
     log.info("worker-started", concurrency=concurrency, queues=list(queues))
     try:
-        await asyncio.gather(
-            _keep_up("worker", work, stopping), _keep_up("sweep", sweep_now_and_then, stopping)
-        )
+        async with Monitor(db, metrics).adding():
+            await asyncio.gather(
+                _keep_up("worker", work, stopping),
+                _keep_up("beside", work_beside, stopping),
+                _keep_up("reconcile", reconcile_now_and_then, stopping),
+                _keep_up("sweep", sweep_now_and_then, stopping),
+            )
     finally:
+        await listeners.close()
+        await poster.close()
         await mutex.close()
         await db.close()
         await gateway.close()
@@ -95,6 +146,25 @@ class InsistentJobManager(JobManager):
         await _written(super().retry_job, *args, **kwargs)
 
 
+class UncountedJobManager(InsistentJobManager):
+    """Lets no row say that a worker lives which programs no PIN: health counts those rows.
+
+    The sweep takes a delivery or a fetch from a dead worker by its job's age, not by such a row.
+    """
+
+    async def register_worker(self) -> int:
+        return 0
+
+    async def unregister_worker(self, worker_id: int) -> None:
+        """There is nothing to take back."""
+
+    async def update_heartbeat(self, worker_id: int) -> None:
+        """There is no row to update."""
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int | None) -> Job | None:
+        return await super().fetch_job(queues, None)  # type: ignore[arg-type]  # the column is nullable
+
+
 async def _written(write: Callable[..., Awaitable[None]], *args: Any, **kwargs: Any) -> None:
     for left in reversed(range(WRITES)):
         try:
@@ -107,7 +177,13 @@ async def _written(write: Callable[..., Awaitable[None]], *args: Any, **kwargs: 
         await asyncio.sleep(WRITE_AGAIN_AFTER)
 
 
-async def _work(url: str, bench: Workbench, concurrency: int, queues: Sequence[str]) -> None:
+async def _work(
+    url: str,
+    context: dict[str, Any],
+    concurrency: int,
+    queues: Sequence[str],
+    manager: type[JobManager],
+) -> None:
     """Procrastinate's worker, until cancelled. It returns by itself when a side task of it breaks,
     for instance its listener at a database restart."""
     await _insist_reachable(url)
@@ -120,7 +196,7 @@ async def _work(url: str, bench: Workbench, concurrency: int, queues: Sequence[s
             timeout=10.0,
         )
     )
-    app.job_manager = InsistentJobManager(app.connector)
+    app.job_manager = manager(app.connector)
     app.add_tasks_from(tasks, namespace="")
     async with app.open_async():
         await app.run_worker_async(
@@ -129,7 +205,7 @@ async def _work(url: str, bench: Workbench, concurrency: int, queues: Sequence[s
             fetch_job_polling_interval=POLL_EVERY,
             update_heartbeat_interval=HEARTBEAT_EVERY,
             shutdown_graceful_timeout=GRACEFUL_STOP,
-            additional_context={"bench": bench},
+            additional_context=context,
             install_signal_handlers=False,
         )
 

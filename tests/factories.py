@@ -45,6 +45,13 @@ async def add_source(
         await inventory.add_source(session, seal, "test", source, "pinqueue", secret)
 
 
+async def add_endpoint(
+    db: Database, seal: Sealer, url: str, *, name: str = "desk", events: tuple[str, ...] = ()
+) -> None:
+    async with db.transaction() as session:
+        await inventory.add_endpoint(session, seal, "test", name, url, events=events, secret=SECRET)
+
+
 def booking(reservation_id: str = "res-1", **changes: Any) -> Booking:
     """A confirmed stay from tomorrow for two days, told now."""
     now = datetime.now(UTC)

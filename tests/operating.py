@@ -19,6 +19,7 @@ from pinqueue.errors import PinQueueError
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.locks import Door, Window
 from pinqueue.locks.tuya import TuyaGateway
+from pinqueue.metrics import Metrics
 from pinqueue.models import AccessCode, Operation
 from pinqueue.mutex import Mutex
 from pinqueue.operations import Workbench
@@ -53,7 +54,9 @@ async def a_worker(settings: Settings, *, concurrency: int = 5) -> AsyncIterator
             asyncio.get_running_loop().remove_signal_handler(number)
 
 
-def a_gateway(settings: Settings, *, timeout: float = 10.0) -> TuyaGateway:
+def a_gateway(
+    settings: Settings, *, timeout: float = 10.0, metrics: Metrics | None = None
+) -> TuyaGateway:
     return TuyaGateway(
         region=settings.tuya_region,
         access_id=settings.tuya_access_id,
@@ -61,6 +64,7 @@ def a_gateway(settings: Settings, *, timeout: float = 10.0) -> TuyaGateway:
         url=settings.tuya_url,
         concurrency=20,
         timeout=timeout,
+        metrics=metrics,
     )
 
 
@@ -69,7 +73,8 @@ async def a_workbench(
     settings: Settings, db: Database, planner: Planner, *, patience: float = 10.0
 ) -> AsyncIterator[Workbench]:
     """As worker.py makes one; `patience` in seconds bounds each call to the cloud."""
-    gateway = a_gateway(settings, timeout=patience)
+    metrics = Metrics()
+    gateway = a_gateway(settings, timeout=patience, metrics=metrics)
     mutex = Mutex(settings.database_url)
     try:
         yield Workbench(
@@ -80,6 +85,7 @@ async def a_workbench(
             retries=settings.retries,
             retry_backoff=settings.retry_backoff,
             grace=settings.tuya_grace,
+            metrics=metrics,
         )
     finally:
         await mutex.close()

@@ -163,6 +163,9 @@ class Web:
 
         return asyncio.run(run())
 
+    def set_up_listing(self, listing: str, locks: dict[str, str]) -> None:
+        self.do(lambda db, _: factories.add_listing(db, listing, locks))
+
     def set_up(self, listing: str | None = "apt-7", **listing_values: Any) -> None:
         """The source `main` and a listing with one lock."""
 

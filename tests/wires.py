@@ -20,7 +20,9 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._speaks, self.silent_after, self.fell_silent = True, b"", threading.Event()
+        self._speaks, self.fell_silent = True, threading.Event()
+        self.silent_after, self.silent_for = b"", b""
+        """It falls silent after these words on a connection of that application."""
         own = make_url(database_url).difference_update_query(["host", "port"])
         own = own.set(host="127.0.0.1", port=self._listener.getsockname()[1])
         self.url = own.render_as_string(hide_password=False)
@@ -72,9 +74,12 @@ class Wire:
         return far
 
     def _pass(self, source: socket.socket, target: socket.socket, asks: bool) -> None:
+        opening = b""
         with suppress(OSError):
             while data := source.recv(65536):
-                if asks and self.silent_after and self.silent_after in data:
+                opening = opening if b"application_name" in opening else data
+                last_words = self.silent_after and self.silent_after in data
+                if asks and last_words and self.silent_for in opening:
                     self.fall_silent()
                 if asks or not self.fell_silent.is_set():
                     target.sendall(data)

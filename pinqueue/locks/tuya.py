@@ -14,6 +14,7 @@ from pinqueue.locks.tuya_cloud import TuyaCloud
 from pinqueue.locks.tuya_errors import GONE
 from pinqueue.locks.tuya_phases import read_delivery
 from pinqueue.locks.tuya_signing import open_ticket, seal_pin
+from pinqueue.metrics import Metrics
 from pinqueue.pins import Pin
 
 LONGEST_NAME: Final = 20
@@ -38,6 +39,7 @@ class TuyaGateway:
         ca: str | None = None,
         concurrency: int = 5,
         timeout: float = 10.0,
+        metrics: Metrics | None = None,
     ) -> None:
         """`timeout` in seconds bounds each method as a whole. No network yet."""
         self._secret = access_secret
@@ -49,52 +51,49 @@ class TuyaGateway:
             ca=ca,
             concurrency=concurrency,
             timeout=timeout,
+            metrics=metrics,
         )
 
     async def list_pins(self, door: Door) -> Sequence[RemotePin]:
         # Without `valid`, which would hide the PINs that are being removed and may still open.
-        result = await self._cloud.call("GET", _path(door, "temp-passwords"))
-        return [_remote_pin(item, door.protocol) for item in _items(result)]
+        with self._cloud.metered("list"):
+            result = await self._cloud.call("GET", _path(door, "temp-passwords"))
+            return [_remote_pin(item, door.protocol) for item in _items(result)]
 
     async def create_pin(self, door: Door, name: str, pin: Pin, window: Window) -> int:
         deadline = self._cloud.deadline()
-        result = await self._cloud.call(
-            "POST",
-            _path(door, "temp-password"),
-            await self._grant(door, name, pin, window, deadline),
-            writes=True,
-            deadline=deadline,
-        )
-        remote_id = _whole(result.get("id")) if isinstance(result, dict) else None
-        if remote_id is None:
-            raise LockFaulted("Tuya accepted a PIN without giving its id", in_doubt=True)
-        return remote_id
+        grant = await self._grant(door, name, pin, window, deadline)
+        path = _path(door, "temp-password")
+        with self._cloud.metered("create"):
+            result = await self._cloud.call("POST", path, grant, writes=True, deadline=deadline)
+            remote_id = _whole(result.get("id")) if isinstance(result, dict) else None
+            if remote_id is None:
+                raise LockFaulted("Tuya accepted a PIN without giving its id", in_doubt=True)
+            return remote_id
 
     async def change_pin(
         self, door: Door, remote_id: int, name: str, pin: Pin, window: Window
     ) -> None:
         deadline = self._cloud.deadline()
-        result = await self._cloud.call(
-            "PUT",
-            _path(door, f"temp-passwords/{remote_id}/modify-password"),
-            await self._grant(door, name, pin, window, deadline),
-            writes=True,
-            deadline=deadline,
-        )
-        _must_be_true(result, "change")
+        grant = await self._grant(door, name, pin, window, deadline)
+        path = _path(door, f"temp-passwords/{remote_id}/modify-password")
+        with self._cloud.metered("change"):
+            result = await self._cloud.call("PUT", path, grant, writes=True, deadline=deadline)
+            _must_be_true(result, "change")
 
     async def delete_pin(self, door: Door, remote_id: int) -> None:
         # For Bluetooth Tuya distinguishes the lock from the record of it: false would delete only
         # the record, and the PIN would go on opening.
         body = {"bluetooth_symbolic": True} if door.protocol == "bluetooth" else None
         path = _path(door, f"temp-passwords/{remote_id}")
-        try:
-            result = await self._cloud.call("DELETE", path, body, writes=True)
-        except LockError as error:
-            if error.code not in GONE:
-                raise
-        else:
-            _must_be_true(result, "remove")
+        with self._cloud.metered("delete"):
+            try:
+                result = await self._cloud.call("DELETE", path, body, writes=True)
+            except LockError as error:
+                if error.code not in GONE:
+                    raise
+            else:
+                _must_be_true(result, "remove")
 
     async def close(self) -> None:
         await self._cloud.close()
@@ -115,14 +114,17 @@ class TuyaGateway:
         }
 
     async def _ticket(self, door: Door, deadline: float) -> _Ticket:
-        result = await self._cloud.call("POST", _path(door, "password-ticket"), deadline=deadline)
-        ticket = _Ticket.read(result)
-        if ticket.seconds_left < _TICKET_MARGIN:
-            raise LockBusy(
-                "Tuya's ticket is about to expire, and the next one comes only after it",
-                retry_after=ticket.seconds_left + 1,
+        with self._cloud.metered("ticket"):
+            result = await self._cloud.call(
+                "POST", _path(door, "password-ticket"), deadline=deadline
             )
-        return ticket
+            ticket = _Ticket.read(result)
+            if ticket.seconds_left < _TICKET_MARGIN:
+                raise LockBusy(
+                    "Tuya's ticket is about to expire, and the next one comes only after it",
+                    retry_after=ticket.seconds_left + 1,
+                )
+            return ticket
 
     def _session_key(self, ticket: _Ticket) -> bytes:
         try:

@@ -11,7 +11,8 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -20,8 +21,9 @@ import httpx2
 
 from pinqueue.config import TUYA_REGIONS
 from pinqueue.errors import ConfigInvalid, LockBusy, LockError, LockFaulted, LockUnreachable
-from pinqueue.locks.tuya_errors import DEAD_TOKEN, code_of, refusal
+from pinqueue.locks.tuya_errors import DEAD_TOKEN, code_of, label_of, refusal
 from pinqueue.locks.tuya_requests import Request, Writer
+from pinqueue.metrics import Metrics
 
 RENEW_BEFORE: Final = 60.0
 """Seconds before its end a token is renewed, so that none dies on its way to Tuya."""
@@ -50,6 +52,7 @@ class TuyaCloud:
         ca: str | None = None,
         concurrency: int = 5,
         timeout: float = 10.0,
+        metrics: Metrics | None = None,
     ) -> None:
         """`timeout` in seconds bounds a call with everything it needs; `ca` is a file of
         certificates to trust instead of the system's. Nothing is sent yet."""
@@ -57,6 +60,7 @@ class TuyaCloud:
         self._writer = Writer(region, access_id, access_secret)
         self._base = httpx2.URL(url or f"https://{self._writer.host}")
         self._timeout = timeout
+        self._metrics = metrics or Metrics()
         self._token = _NO_TOKEN
         self._renewing = asyncio.Lock()
         self._http = httpx2.AsyncClient(
@@ -95,6 +99,25 @@ class TuyaCloud:
             self._forget(token)
         return _result(answer, writes=writes)
 
+    @contextmanager
+    def metered(self, call: str) -> Iterator[None]:
+        """Count the block as one call, with its error. A call that had to wait for a token took
+        that long, and has the token's error."""
+        try:
+            with self._timed(call):
+                yield
+        except LockError as error:
+            self._metrics.lock_call_failed(call, type(error).__name__, label_of(error.code))
+            raise
+
+    @contextmanager
+    def _timed(self, call: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._metrics.lock_called(call, time.monotonic() - started)
+
     async def close(self) -> None:
         await self._http.aclose()
 
@@ -115,7 +138,8 @@ class TuyaCloud:
     async def _new_token(self, deadline: float) -> _Token:
         # grant_type=1 hands out the living token again, so that several processes can share one
         # project. The refresh call would kill the token of all the others.
-        answer = await self._ask("GET", "/v1.0/token?grant_type=1", None, by=deadline)
+        with self._timed("token"):
+            answer = await self._ask("GET", "/v1.0/token?grant_type=1", None, by=deadline)
         result = _result(answer, writes=False)
         text = result.get("access_token") if isinstance(result, dict) else None
         seconds = result.get("expire_time") if isinstance(result, dict) else None

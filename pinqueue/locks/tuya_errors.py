@@ -19,6 +19,7 @@ from pinqueue.errors import (
     NameTaken,
     PinRejected,
 )
+from pinqueue.metrics import OTHER
 
 DEAD_TOKEN: Final = frozenset({1010, 1011, 1012, 1400})
 """The token has expired or was revoked. Nothing was done: renew it and ask again."""
@@ -104,6 +105,14 @@ _KNOWN: Final[Mapping[int, tuple[type[LockError], str]]] = {
     28841105: (LockRefused, _SUBSCRIBE),
     28841106: (LockRefused, _SUBSCRIBE),
 }
+
+
+_LABELS: Final = frozenset(map(str, _KNOWN)) | {"429"}
+
+
+def label_of(code: str) -> str:
+    """An error's code for metrics: a code we do not know could be any number."""
+    return "none" if not code else code if code in _LABELS else OTHER
 
 
 def code_of(answer: Mapping[str, object]) -> int | None:

@@ -1,6 +1,7 @@
 """Every query and every guarded write. Each joins the caller's transaction; none commits.
 
-What only the sweep asks is in `sweeping`, what people ask of the queues in `queue`.
+What only the sweep asks is in `sweeping`, what people ask of the queues in `queue`, what outgoing
+webhooks need in `deliveries`.
 """
 
 from __future__ import annotations
@@ -584,6 +585,28 @@ async def lock_of_device(session: Session, device_id: str) -> Lock | None:
 async def key_by_name(session: Session, name: str) -> ApiKey | None:
     key: ApiKey | None = await session.scalar(select(ApiKey).filter_by(name=name).with_for_update())
     return key
+
+
+KEY_USE_EVERY = timedelta(minutes=1)
+
+
+async def api_key(session: Session, key_id: str) -> ApiKey | None:
+    return await session.get(ApiKey, key_id)
+
+
+async def note_key_use(session: Session, key: ApiKey) -> None:
+    """Keep when a key was last used, to the minute. Nobody waits for another who notes the same."""
+    stale = (
+        select(ApiKey.id)
+        .where(
+            ApiKey.id == key.id,
+            or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= func.now() - KEY_USE_EVERY),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    await session.execute(
+        update(ApiKey).where(ApiKey.id.in_(stale)).values(last_used_at=func.now())
+    )
 
 
 # What people ask

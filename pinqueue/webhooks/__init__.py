@@ -6,15 +6,12 @@ transaction. A 2xx leaves only after COMMIT. Answers follow reliability.md (b).
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Coroutine
-from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pinqueue import fetching, logs, reservations, store
@@ -22,29 +19,52 @@ from pinqueue.db import Database, Session
 from pinqueue.errors import BookingInvalid, Conflict, DatabaseUnavailable
 from pinqueue.inventory import NAME
 from pinqueue.models import Source
+from pinqueue.patience import within
 from pinqueue.reservations import Booking, Planner
 from pinqueue.webhooks import pinqueue
-from pinqueue.webhooks.body import Refusal, parse
+from pinqueue.webhooks.body import Refusal, parse, receive_body
 from pinqueue.webhooks.sender import Received, Sender, Told
 
 log = logs.get(__name__)
 
-T = TypeVar("T")
-
 SENDERS: dict[str, Sender] = {"pinqueue": pinqueue}
 """By source kind."""
 
-LARGEST_BODY = 256 * 1024
-
-BODY_WITHIN, ANSWER_WITHIN = 10.0, 1.5
-"""Seconds. The shortest patience found among senders is 2 s (Cloudbeds)."""
+ANSWER_WITHIN = 1.5
+"""Seconds. The shortest patience found among senders is 2 s (Cloudbeds). A COMMIT that gets through
+after that makes the sender's next try a duplicate."""
 
 UNAUTHORIZED = {"error": "unauthorized"}
 """The same for every failed authentication: an answer must not say what was wrong."""
 
 
+@dataclass
+class Known:
+    """What is known of a webhook so far, for its log line and its count."""
+
+    kind: str = "unknown"
+    event_id: str | None = None
+    reservation_id: str | None = None
+
+    def ids(self) -> dict[str, str]:
+        found = {"event_id": self.event_id, "reservation_id": self.reservation_id}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 async def receive(request: Request) -> Response:
     """`POST /webhooks/{source}`, and `/webhooks/{source}/{secret}` for senders that sign nothing"""
+    known = Known()
+    try:
+        response, outcome = await _receive(request, known)
+    except Exception:
+        request.state.metrics.webhook_answered(known.kind, 500, "internal")
+        raise
+    request.state.metrics.webhook_answered(known.kind, response.status_code, outcome)
+    return response
+
+
+async def _receive(request: Request, known: Known) -> tuple[Response, str]:
+    """The answer, and what became of the event in a word."""
     db: Database = request.state.db
     planner: Planner = request.state.planner
     source_id = request.path_params["source"]
@@ -55,78 +75,33 @@ async def receive(request: Request) -> Response:
         if not NAME.fullmatch(source_id):
             raise _unknown_source()
         note = note.bind(source=source_id)
-        raw = await _body(request)
+        raw = await receive_body(request)
         note = note.bind(size=len(raw))
         received = Received(raw, request.headers, request.path_params.get("secret", ""))
-        outcome = await _in_time(_take(db, planner, source_id, received))
+        outcome = await within(ANSWER_WITHIN, _take(db, planner, source_id, received, known))
     except Refusal as refusal:
-        note.info("webhook-refused", status=refusal.status, code=refusal.code)
-        return await _refused(db, source_id, refusal)
+        note.info("webhook-refused", status=refusal.status, code=refusal.code, **known.ids())
+        return await _refused(db, source_id, refusal), refusal.code
     except (DatabaseUnavailable, TimeoutError) as error:
-        note.warning("webhook-unavailable", reason=str(error))
-        return _answer(503, "unavailable", "try again later", headers={"Retry-After": "30"})
-    note.info("webhook-answered", outcome=outcome)
-    return JSONResponse({"status": outcome})
+        note.warning("webhook-unavailable", reason=str(error), **known.ids())
+        answer = _answer(503, "unavailable", "try again later", headers={"Retry-After": "30"})
+        return answer, "unavailable"
+    note.info("webhook-answered", outcome=outcome, **known.ids())
+    return JSONResponse({"status": outcome}), outcome
 
 
-async def _body(request: Request) -> bytes:
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > LARGEST_BODY:
-        raise _too_large()
-    content_type = request.headers.get("content-type", "").split(";")
-    parameters = {p.strip().lower().replace('"', "") for p in content_type[1:]}
-    if content_type[0].strip().lower() != "application/json" or parameters - {"charset=utf-8", ""}:
-        raise Refusal(415, "unsupported_media_type", "send application/json in UTF-8")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(415, "unsupported_encoding", "send the body uncompressed")
-    raw = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WITHIN), aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                raw += chunk
-                if len(raw) > LARGEST_BODY:  # one sent in chunks announces no length
-                    raise _too_large()
-    except TimeoutError:
-        raise Refusal(408, "request_timeout", "the body did not arrive in time") from None
-    except ClientDisconnect:
-        raise Refusal(400, "incomplete_body", "the body did not arrive whole") from None
-    return bytes(raw)
-
-
-async def _in_time(work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns, or TimeoutError when it takes too long for the sender.
-
-    Nobody waits for the work to end then: a COMMIT that is on its way cannot be called back, and if
-    it gets through, the sender's next try is a duplicate.
-    """
-    task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait({task}, timeout=ANSWER_WITHIN)
-    if not done:
-        task.cancel()
-        _ending.add(task)
-        task.add_done_callback(_ended)
-        raise TimeoutError("no answer in time")
-    return task.result()
-
-
-_ending: set[asyncio.Future[Any]] = set()
-"""Work that was told to end: the event loop alone would not keep it alive until it has."""
-
-
-def _ended(task: asyncio.Future[Any]) -> None:
-    _ending.discard(task)
-    if not task.cancelled() and task.exception() is not None:
-        log.info("webhook-ended-late", error=type(task.exception()).__name__)
-
-
-async def _take(db: Database, planner: Planner, source_id: str, received: Received) -> str:
+async def _take(
+    db: Database, planner: Planner, source_id: str, received: Received, known: Known
+) -> str:
     """Store an event and what it causes; returns what became of it."""
     async with db.transaction() as session:
-        return await _store(session, planner, source_id, received)
+        return await _store(session, planner, source_id, received, known)
 
 
-async def _store(session: Session, planner: Planner, source_id: str, received: Received) -> str:
-    source, now = await _open_source(session, source_id)
+async def _store(
+    session: Session, planner: Planner, source_id: str, received: Received, known: Known
+) -> str:
+    source, now = await _open_source(session, source_id, known)
     sender = SENDERS[source.kind]
     if received.path_secret and not sender.SECRET_IN_PATH:
         raise _unknown_source()
@@ -134,8 +109,10 @@ async def _store(session: Session, planner: Planner, source_id: str, received: R
         clock = sender.clock_is_off(received.headers, now)
         raise Refusal(401, "clock" if clock else "unauthorized")
     body = parse(received.raw)
-    event_id = sender.event_id(received, body)
+    known.event_id = event_id = sender.event_id(received, body)
     told = sender.read(event_id, body, now)
+    if named := told.booking.reservation_id if told.booking else told.fetch:
+        known.reservation_id = reservations.own_id(source, named)
     digest = hashlib.sha256(received.raw).digest()
     event_row = await store.insert_event(session, source.id, event_id, digest, told.type, body)
     if event_row is None:
@@ -232,10 +209,11 @@ async def adopt_unmapped(session: Session, planner: Planner, listing_id: str) ->
     return taken
 
 
-async def _open_source(session: Session, source_id: str) -> tuple[Source, datetime]:
+async def _open_source(session: Session, source_id: str, known: Known) -> tuple[Source, datetime]:
     found = await store.source_and_now(session, source_id)
     if found is None:
         raise _unknown_source()
+    known.kind = found[0].kind
     if not found[0].enabled:
         raise Refusal(503, "source_disabled", "this source is switched off for now")
     return found
@@ -261,16 +239,12 @@ def _unknown_source() -> Refusal:
     return Refusal(404, "unknown_source", "there is no webhook source by that name")
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, "body_too_large", f"send at most {LARGEST_BODY // 1024} KiB")
-
-
 async def _refused(db: Database, source_id: str, refusal: Refusal) -> Response:
     if refusal.status == 401:
         return JSONResponse(UNAUTHORIZED, 401)
     if refusal.audit is not None:
         try:
-            await _in_time(_audit_alone(db, source_id, refusal))
+            await within(ANSWER_WITHIN, _audit_alone(db, source_id, refusal))
         except (DatabaseUnavailable, TimeoutError) as error:
             log.error("webhook-refusal-not-audited", source=source_id, reason=str(error))
     headers = {408: {"Connection": "close"}, 503: {"Retry-After": "300"}}.get(refusal.status)

@@ -1,11 +1,19 @@
-"""The body of a webhook, read strictly: what two JSON readers could read differently is refused."""
+"""The body of a request, taken within limits of size and time, and read strictly: what two JSON
+readers could read differently is refused."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+from contextlib import aclosing
 from typing import Any, NoReturn
 
+from starlette.requests import ClientDisconnect, Request
+
+LARGEST_BODY = 256 * 1024
+BODY_WITHIN = 10.0
+"""Seconds."""
 DEEPEST = 32
 
 
@@ -27,6 +35,35 @@ class Refusal(Exception):
         super().__init__(message)
         self.status, self.code, self.message, self.details = status, code, message, details or []
         self.audit = audit
+
+
+async def receive_body(request: Request) -> bytes:
+    """The body as it came, or Refusal: too large, too slow, or not JSON by its own account."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > LARGEST_BODY:
+        raise _too_large()
+    content_type = request.headers.get("content-type", "").split(";")
+    parameters = {p.strip().lower().replace('"', "") for p in content_type[1:]}
+    if content_type[0].strip().lower() != "application/json" or parameters - {"charset=utf-8", ""}:
+        raise Refusal(415, "unsupported_media_type", "send application/json in UTF-8")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refusal(415, "unsupported_encoding", "send the body uncompressed")
+    raw = bytearray()
+    try:
+        async with asyncio.timeout(BODY_WITHIN), aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                raw += chunk
+                if len(raw) > LARGEST_BODY:  # one sent in chunks announces no length
+                    raise _too_large()
+    except TimeoutError:
+        raise Refusal(408, "request_timeout", "the body did not arrive in time") from None
+    except ClientDisconnect:
+        raise Refusal(400, "incomplete_body", "the body did not arrive whole") from None
+    return bytes(raw)
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, "body_too_large", f"send at most {LARGEST_BODY // 1024} KiB")
 
 
 def parse(raw: bytes) -> dict[str, Any]:

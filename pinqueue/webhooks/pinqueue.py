@@ -58,28 +58,28 @@ Id = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain)]
 LocalTime = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class _Guest(Shape):
+class EventGuest(Shape):
     name: str | None = None
     phone: str | None = None
 
 
-class _Data(Shape):
+class EventData(Shape):
     reservation_id: Id
     listing_id: Id | None = None
     status: Literal["pending", "confirmed", "cancelled"] | None = None
     check_in: LocalTime | None = None
     check_out: LocalTime | None = None
     updated_at: Instant | None = None
-    guest: _Guest | None = None
+    guest: EventGuest | None = None
 
 
-class _Event(Shape):
+class Event(Shape):
     type: Annotated[str, Field(min_length=1, max_length=128)]
     timestamp: Instant
-    data: _Data
+    data: EventData
 
     @model_validator(mode="after")
-    def _says_enough(self) -> _Event:
+    def _says_enough(self) -> Event:
         needed = ("listing_id", "status", "check_in", "check_out")
         if self.cancels:
             return self
@@ -101,12 +101,12 @@ def read(event_id: str, body: dict[str, Any], received_at: datetime) -> Told:
     kind = body.get("type")
     if isinstance(kind, str) and kind not in TYPES:
         return Told(kind[:128])
-    event = checked(_Event, body)
+    event = checked(Event, body)
     return Told(event.type, _booking(event_id, event))
 
 
-def _booking(event_id: str, event: _Event) -> Booking:
-    data, guest = event.data, event.data.guest or _Guest()
+def _booking(event_id: str, event: Event) -> Booking:
+    data, guest = event.data, event.data.guest or EventGuest()
     event_at = datetime.fromisoformat(event.timestamp).astimezone(UTC)
     updated_at = (
         datetime.fromisoformat(data.updated_at).astimezone(UTC) if data.updated_at else None

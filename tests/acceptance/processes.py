@@ -171,7 +171,7 @@ class House:
     def worker(self) -> Running:
         """A worker that has begun to work."""
         process = self.start("worker")
-        process.logged("Starting worker on")
+        process.logged("Starting worker on queues generate_pin")
         return process
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

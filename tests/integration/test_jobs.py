@@ -343,6 +343,7 @@ async def everything(db: Database) -> set[int]:
         (JobFilter(due_before=CHECK_OUT, listing_id="apt-7"), 2),
         (JobFilter(lock_id="no-such-lock"), 0),
     ],
+    ids=range(9),
 )
 async def test_list_filters(
     booked: Database, planner: Planner, which: JobFilter, found: int
@@ -365,6 +366,7 @@ async def test_list_filters(
         ("24/12/2026", "check_in"),
         ((CHECK_OUT + timedelta(hours=1)).isoformat(), "check_out"),
     ],
+    ids=["no-date", "no-time", "after-check-out"],
 )
 async def test_a_bad_date_names_its_field_and_changes_nothing(
     booked: Database, planner: Planner, given: str, field: str

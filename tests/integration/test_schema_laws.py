@@ -29,6 +29,10 @@ INSERT INTO operations (access_code_id, kind, due_at, next_at)
 SELECT id, 'generate', now(), now() FROM access_codes WHERE remote_name = 'pq-1';
 INSERT INTO tries (operation_id, epoch) SELECT id, 1 FROM operations;
 INSERT INTO api_keys (id, name, key_sha256, scopes) VALUES ('k1', 'ops', '\\x00', '{read}');
+INSERT INTO endpoints (id, url, secret, events)
+VALUES ('desk', 'https://example.com/', '\\x00', '{pin.generated}');
+INSERT INTO deliveries (endpoint_id, event_id, type, body)
+VALUES ('desk', 'evt_1', 'pin.generated', '{}');
 INSERT INTO audit_events (actor, event) VALUES ('test', 'world:made');
 """
 
@@ -49,6 +53,7 @@ BROKEN = {
         "UPDATE reservations SET check_out_at = check_in_at"
     ),
     "ck_listings_lead_not_negative": "UPDATE listings SET lead = interval '-1 s'",
+    "ck_reservations_lead_not_negative": "UPDATE reservations SET lead = interval '-1 s'",
     # a state is one of those we know, and owns its timestamp
     "ck_access_codes_state_known": CODE_1.format("state = 'lost'"),
     "ck_access_codes_sent_has_sent_at": CODE_1.format(f"state = 'sent', {ON_LOCK}"),
@@ -92,6 +97,19 @@ BROKEN = {
         "INSERT INTO api_keys (id, name, key_sha256, scopes)"
         " SELECT 'k2', name, key_sha256, scopes FROM api_keys"
     ),
+    # an endpoint is told what we know to tell, once, and a delivery that has ended stays so
+    "ck_endpoints_events_known": "UPDATE endpoints SET events = '{}'",
+    "ck_endpoints_disabled_has_disabled_at": "UPDATE endpoints SET enabled = false",
+    "ck_endpoints_disabled_has_reason": (
+        "UPDATE endpoints SET enabled = false, disabled_at = now()"
+    ),
+    "uq_deliveries_endpoint_id_event_id": (
+        "INSERT INTO deliveries (endpoint_id, event_id, type, body)"
+        " VALUES ('desk', 'evt_1', 'pin.revoked', '{}')"
+    ),
+    "ck_deliveries_type_known": "UPDATE deliveries SET type = 'pin.guessed'",
+    "ck_deliveries_state_known": "UPDATE deliveries SET state = 'lost', finished_at = now()",
+    "ck_deliveries_final_has_finished_at": "UPDATE deliveries SET state = 'delivered'",
     "ck_api_keys_scopes_known": "UPDATE api_keys SET scopes = '{read,everything}'",
 }
 

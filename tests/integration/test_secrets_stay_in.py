@@ -39,6 +39,7 @@ from tests.operating import (
     put_on_door,
     until,
 )
+from tests.receiving import receiving
 
 pytestmark = pytest.mark.anyio
 
@@ -76,8 +77,8 @@ async def build_houses(db: Database, doors: Control, houses: int) -> None:
         await factories.add_listing(db, f"house-{number}", {wifi: "wifi", zigbee: "zigbee"})
 
 
-async def all_are(db: Database, state: str) -> bool:
-    states = await factories.rows(db, "SELECT DISTINCT state FROM access_codes")
+async def all_are(db: Database, state: str, table: str = "access_codes") -> bool:
+    states = await factories.rows(db, f"SELECT DISTINCT state FROM {table}")
     return states == [{"state": state}]
 
 
@@ -122,9 +123,10 @@ async def test_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or_an_
             "retries": 20,
         }
     )
-    with everything_logged() as recorder:
+    with everything_logged() as recorder, receiving() as receiver:
         db = Database(settings.database_url, pool_size=10)
         await build_houses(db, prompt, houses)
+        await factories.add_endpoint(db, planner.sealer, receiver.url)
         await tell_all(db, planner, houses, ReservationStatus.CONFIRMED)
         canaries = await pins_of(db, planner)
         # Failures tell most: of every kind, and with whatever the library that fails has to say.
@@ -139,6 +141,7 @@ async def test_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or_an_
             while_live = await dump(db)
             await tell_all(db, planner, houses, ReservationStatus.CANCELLED)
             await until(lambda: all_are(db, "revoked"), seconds=80)
+            await until(lambda: all_are(db, "delivered", "deliveries"), seconds=80)
         afterwards = await dump(db)
         await db.close()
     assert {pin["pin"] for pin in prompt.ledger()} <= canaries, "these PINs were on the doors"
@@ -146,6 +149,8 @@ async def test_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or_an_
     assert leaks(while_live, canaries) == set()
     assert leaks(afterwards, canaries) == set()
     assert leaks(recorder.text(), canaries) == set()
+    assert leaks(str([(one.headers, one.raw) for one in receiver.posted]), canaries) == set()
+    assert len(receiver.posted) >= 2 * codes, "each that went on and off its door was told of"
     heard = {line.split(" ", 1)[0].split(".")[0] for line in recorder.lines}
     assert heard >= {"procrastinate", "sqlalchemy", "pinqueue"}, "all of them were listened to"
 

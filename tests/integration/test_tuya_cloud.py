@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from pinqueue.config import TUYA_REGIONS
 from pinqueue.errors import (
@@ -33,6 +30,7 @@ from pinqueue.locks import Delivery, Door, Window
 from pinqueue.locks.tuya import TuyaGateway
 from pinqueue.pins import Pin
 from pinqueue.simulator.tickets import make_ticket_key
+from tests.certificates import certificate_of
 
 ID = "1KAD46OrT9HafiKdsXeg"
 SECRET = "4OHBOnWOqaEC1mWXOpVL3yV50s0qGSRC"
@@ -470,26 +468,7 @@ def test_no_proxy_of_the_environment_comes_between(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a cloud of our own")])
-    today = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(today - timedelta(days=1))
-        .not_valid_after(today + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    paths = tmp_path / "cert.pem", tmp_path / "key.pem"
-    paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return paths
+    return certificate_of("localhost", tmp_path)
 
 
 def look_over_tls(certificate: tuple[Path, Path], host: str, **options: Any) -> object:

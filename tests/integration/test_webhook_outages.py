@@ -71,7 +71,7 @@ def test_53_an_answer_to_commit_that_is_lost_is_no_200_and_the_retry_is_a_duplic
     wire: Wire, wired: Web
 ) -> None:
     event = factories.event()
-    wire.silent_after = b"COMMIT"
+    wire.silent_after, wire.silent_for = b"COMMIT", b"pinqueue-web"
     is_asked_to_come_again(wired.tell(event, event_id="msg_1"))
     until(lambda: wired.counts()["webhook_events"] == 1, "it is committed all the same")
     wire.mend()
@@ -167,7 +167,7 @@ def test_55_killed_between_commit_and_answer_it_says_duplicate_next_time(
             until(lambda: web.counts()["webhook_events"] == 1, "it is committed")
             process.kill()
 
-        wire.silent_after = b"COMMIT"
+        wire.silent_after, wire.silent_for = b"COMMIT", b"pinqueue-web"
         with ThreadPoolExecutor(1) as other:
             other.submit(kill_once_committed)
             with pytest.raises(ConnectionError):

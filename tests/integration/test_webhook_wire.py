@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from pinqueue import webhooks
+from pinqueue.webhooks import body
 from tests import factories
 from tests.conftest import made_database
 from tests.serving import Web, read_answer, serving, web_process
@@ -211,7 +211,7 @@ def test_two_thousand_unauthenticated_requests_cause_no_row_and_no_5xx(counted: 
 @pytest.fixture
 def slow(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     """A web application that waits half a second for a body, not ten."""
-    monkeypatch.setattr(webhooks, "BODY_WITHIN", 0.5)
+    monkeypatch.setattr(body, "BODY_WITHIN", 0.5)
     with serving(database_url) as web:
         web.set_up()
         yield web

@@ -16,18 +16,19 @@ LAYERS = """
     demo
     up
     web worker
-    tasks webhooks
+    api
+    tasks webhooks keys
     sweep
     fetching
     fetchers
-    operations inventory audit health
+    operations inventory audit health deliveries monitoring
     jobs
     reservations
-    codes
+    codes outcomes
     alarms
     store mutex schema locks.tuya
-    db models sealing embedded processes
-    locks
+    db models sealing embedded processes hooks posting
+    locks metrics patience
     pins schedule lifecycle config logs tables
     errors simulator
 """
@@ -36,17 +37,19 @@ HOMES = {
     "alembic": "schema",
     "bcrypt": "sealing",
     "cryptography": "sealing locks.tuya simulator config up",
-    "httpx2": "fetchers locks.tuya simulator processes demo",
+    "httpx2": "fetchers locks.tuya simulator processes demo posting",
     "platformdirs": "embedded",
+    "jinja2": "api",
     "procrastinate": "alarms tasks worker",
+    "prometheus_client": "metrics",
     "psycopg": "db mutex worker embedded",
-    "pydantic": "config webhooks",
-    "pydantic_core": "webhooks",
+    "pydantic": "api config webhooks",
+    "pydantic_core": "api webhooks",
     "pydantic_settings": "config",
     "rich": "cli demo up tables",
     "sqlalchemy": "db models store schema",
-    "standardwebhooks": "webhooks demo",
-    "starlette": "web webhooks simulator",
+    "standardwebhooks": "webhooks demo posting",
+    "starlette": "api web webhooks simulator",
     "structlog": "logs",
     "tinytuya": "locks.tuya",
     "typer": "cli",

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import typer
 
-from pinqueue import audit
+from pinqueue import api, audit
+from pinqueue.api.routes import Declared
 from pinqueue.cli import cli
 from pinqueue.config import Settings, duration
+from pinqueue.metrics import COUNTED, GAUGES
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SETTINGS = {f"PINQUEUE_{name.upper()}": field for name, field in Settings.model_fields.items()}
@@ -67,6 +69,18 @@ def test_no_unknown_command_is_shown() -> None:
             assert (typed[1],) in words or (typed[1], typed[2]) in words or not typed[2], typed[0]
 
 
+@pytest.mark.parametrize("one", api.TABLE, ids=lambda one: f"{one.method} {one.path}")
+def test_a_route_of_the_api_has_its_row_with_its_scope(one: Declared) -> None:
+    name = re.escape(f"`{one.method} {one.path}`")
+    assert re.search(rf"^\| [^|]*{name}[^|]* \| `{one.scope}` \| \S", README, re.MULTILINE)
+
+
+def test_no_unknown_route_is_named() -> None:
+    known = [re.sub(r"\{\w+\}", "[^/ ]+", f"{one.method} {one.path}") for one in api.TABLE]
+    for name in re.findall(r"`([A-Z]+ /api/[^`?]*)", README):
+        assert any(re.fullmatch(pattern, name) for pattern in known), name
+
+
 @pytest.mark.parametrize("view", audit.VIEWS)
 def test_a_view_is_told_of(view: str) -> None:
     assert re.search(rf"^\| `{view}` \| \S", README, re.MULTILINE)
@@ -76,3 +90,17 @@ def test_no_unknown_view_is_named() -> None:
     assert set(re.findall(r"\baudit_\w+", README)) <= set(audit.VIEWS)
     typed = {f"audit_{name}" for name in re.findall(r"pinqueue audit ([a-z_]+)", README)}
     assert typed <= set(audit.VIEWS)
+
+
+METRICS = {one.name: one for one in (*COUNTED, *GAUGES)}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_has_its_row_with_its_labels(metric: str) -> None:
+    row = re.search(rf"^\| `{metric}` \|(.*?)\| \S", README, re.MULTILINE)
+    assert row, f"no row for {metric}"
+    assert re.findall(r"`(\w+)`", row[1]) == list(METRICS[metric].labels)
+
+
+def test_no_unknown_metric_is_named() -> None:
+    assert set(re.findall(r"\bpinqueue_\w+", README)) <= set(METRICS)

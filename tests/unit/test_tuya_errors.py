@@ -14,7 +14,7 @@ from pinqueue.errors import (
     NameTaken,
     PinRejected,
 )
-from pinqueue.locks.tuya_errors import DEAD_TOKEN, refusal
+from pinqueue.locks.tuya_errors import DEAD_TOKEN, label_of, refusal
 
 EXPECTED: list[tuple[type[LockError], list[int]]] = [
     (LockUnreachable, [500, 1010, 1011, 1012, 1400, 2001, 2312, 2313]),
@@ -88,3 +88,11 @@ def test_the_vendors_words_stay_one_short_line() -> None:
 
 def test_every_code_of_a_dead_token_is_known_as_an_outage_where_renewing_does_not_help() -> None:
     assert {type(error(code)) for code in DEAD_TOKEN} == {LockUnreachable}
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [("1110", "1110"), ("429", "429"), ("500", "500"), ("424242", "other"), ("", "none")],
+)
+def test_a_code_is_a_label_only_when_it_is_one_of_those_we_know(code: str, label: str) -> None:
+    assert label_of(code) == label

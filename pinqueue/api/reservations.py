@@ -1,0 +1,155 @@
+"""Reservations and their access codes, over HTTP."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+from pinqueue import audit, codes, jobs, reservations, store
+from pinqueue.api import cursors
+from pinqueue.api.calls import Call, Table
+from pinqueue.api.shapes import (
+    Cancelled,
+    Code,
+    Codes,
+    OfCode,
+    OfReservation,
+    Reservation,
+    ReservationBody,
+    Reservations,
+    ReservationsAsked,
+    Revealed,
+    ScheduledReservation,
+)
+from pinqueue.db import Session
+from pinqueue.errors import NotFound
+from pinqueue.lifecycle import ReservationStatus
+from pinqueue.reservations import Booking
+from pinqueue.store import lists
+from pinqueue.store.queue import JobFilter
+
+TABLE = Table("Reservations")
+CODES = Table("Access codes")
+
+
+@TABLE.route("GET", "/api/reservations", "read", {200: Reservations})
+async def list_reservations(call: Call, given: ReservationsAsked) -> tuple[int, Reservations]:
+    """List reservations, in the order of their ids."""
+    found = await lists.reservations(
+        call.session,
+        listing_id=given.listing,
+        status=given.status,
+        after=cursors.read(given.cursor),
+        limit=given.limit + 1,
+    )
+    page = [Reservation.of(stay) for stay in found[: given.limit]]
+    more = cursors.made(page[-1].id) if len(found) > given.limit else None
+    return 200, Reservations(reservations=page, next_cursor=more)
+
+
+@TABLE.route("GET", "/api/reservations/{id}", "read", {200: Reservation}, refused=[404])
+async def get_reservation(call: Call, given: OfReservation) -> tuple[int, Reservation]:
+    """Get a reservation."""
+    stay = await lists.reservation(call.session, given.id)
+    if stay is None:
+        raise NotFound(f"there is no reservation {given.id}")
+    return 200, Reservation.of(stay)
+
+
+@TABLE.route(
+    "PUT",
+    "/api/reservations/{id}",
+    "operate",
+    {200: Reservation, 201: Reservation},
+    refused=[404, 409],
+)
+async def put_reservation(
+    call: Call, given: OfReservation, body: ReservationBody
+) -> tuple[int, Reservation]:
+    """Create a reservation, or change it.
+
+    For stays without a property system; one that a webhook sender told of is changed there (409).
+    A confirmed stay has its PINs scheduled at once. 404: there is no such listing.
+    """
+    now = await store.now(call.session)
+    booking = _booking(given.id, body, now)
+    stay = await reservations.put(call.session, call.planner, call.actor, booking, now)
+    return 201 if stay.created_at == now else 200, Reservation.of(stay)
+
+
+@TABLE.route(
+    "POST",
+    "/api/reservations/{id}/confirm",
+    "operate",
+    {200: ScheduledReservation},
+    refused=[404, 409],
+)
+async def confirm_reservation(call: Call, given: OfReservation) -> tuple[int, ScheduledReservation]:
+    """Confirm a reservation and schedule its PINs.
+
+    Also one that was cancelled, or whose jobs were. Twice is as once.
+    """
+    now = await store.now(call.session)
+    stay = await reservations.confirm(call.session, call.planner, call.actor, given.id, now)
+    return 200, ScheduledReservation.of(stay, jobs=await _scheduled_jobs(call.session, stay.id))
+
+
+@TABLE.route("DELETE", "/api/reservations/{id}/cancel", "operate", {200: Cancelled}, refused=[404])
+async def cancel_reservation(call: Call, given: OfReservation) -> tuple[int, Cancelled]:
+    """Cancel a reservation: its jobs are cancelled, and a PIN on a door is taken off at once.
+
+    Twice is as once; the second time, no job was left to cancel.
+    """
+    flags = await jobs.cancel_scheduled_jobs(call.session, given.id, actor=call.actor)
+    now = await store.now(call.session)
+    stay = await reservations.cancel(call.session, call.planner, call.actor, given.id, now)
+    return 200, Cancelled(status=ReservationStatus(stay.status), **flags)
+
+
+@CODES.route("GET", "/api/reservations/{id}/codes", "read", {200: Codes}, refused=[404])
+async def list_codes(call: Call, given: OfReservation) -> tuple[int, Codes]:
+    """List a reservation's access codes, ended ones too, without their PINs."""
+    await get_reservation(call, given)
+    found = await lists.codes(call.session, given.id)
+    return 200, Codes(codes=[Code.model_validate(code) for code in found])
+
+
+@CODES.route("POST", "/api/codes/{id}/reveal", "reveal", {200: Revealed}, refused=[404])
+async def reveal_code(call: Call, given: OfCode) -> tuple[int, Revealed]:
+    """Reveal an access code's PIN. Who revealed what, and when, is audited."""
+    pin = await audit.reveal(call.session, call.planner.sealer, call.actor, given.id)
+    return 200, Revealed(pin=pin.digits())
+
+
+@CODES.route("POST", "/api/codes/{id}/reissue", "operate", {200: Code}, refused=[404, 409])
+async def reissue_code(call: Call, given: OfCode) -> tuple[int, Code]:
+    """Give the stay another PIN on that lock.
+
+    A code still `scheduled` gets other digits at once. Another comes off its door first; once it is
+    seen to be off, a new code with other digits is made: look at the reservation's codes.
+    """
+    now = await store.now(call.session)
+    code = await codes.reissue(call.session, call.planner.sealer, call.actor, given.id, now=now)
+    return 200, Code.model_validate(code)
+
+
+def _booking(reservation_id: str, body: ReservationBody, now: datetime) -> Booking:
+    guest = body.guest
+    return Booking(
+        reservation_id=reservation_id,
+        status=ReservationStatus(body.status),
+        updated_at=now,
+        event_at=now,
+        event_id=secrets.token_hex(8),
+        listing_id=body.listing_id,
+        check_in=body.check_in,
+        check_out=body.check_out,
+        guest_name=guest.name if guest else None,
+        guest_phone=guest.phone if guest else None,
+        lead=body.lead,
+    )
+
+
+async def _scheduled_jobs(session: Session, reservation_id: str) -> list[dict[str, object]]:
+    found = await jobs.find_jobs(session, JobFilter(reservation_id=reservation_id), limit=jobs.MOST)
+    return [job for job in found.jobs if job["state"] in ("delayed", "waiting", "active")]

@@ -1,0 +1,411 @@
+"""What goes in and out of the API. Instants are told in UTC."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from pinqueue import models
+from pinqueue.api.fields import (
+    Body,
+    Cursor,
+    Duration,
+    Given,
+    Id,
+    Instant,
+    Lead,
+    Moment,
+    Name,
+    Number,
+    Secret,
+    TimeZone,
+    Told,
+    Whole,
+)
+from pinqueue.lifecycle import CodeState, OperationKind, ReservationStatus
+from pinqueue.webhooks import SENDERS
+
+Queue = Literal["generate_pin", "revoke_pin"]
+JobState = Literal["waiting", "delayed", "active", "completed", "failed", "cancelled"]
+Protocol = Literal["wifi", "zigbee", "bluetooth"]
+
+
+class Fault(Told):
+    field: str
+    message: str
+
+
+class Problem(Told):
+    code: str = Field(description="For programs", examples=["not_found"])
+    message: str = Field(description="For people", examples=["there is no reservation res-123"])
+    details: list[Fault] = Field(description="Which fields are wrong, and how")
+
+
+class Error(Told):
+    error: Problem
+
+
+class Nothing(Given):
+    """No parameters."""
+
+
+class OfReservation(Given):
+    id: Id = Field(description="The id its source gave the stay", examples=["res-123"])
+
+
+class OfCode(Given):
+    id: Number = Field(description="As the reservation's codes tell it", examples=[7])
+
+
+class OfListing(Given):
+    id: Id = Field(examples=["apt-7"])
+
+
+class OfSource(Given):
+    id: Id = Field(examples=["my-site"])
+
+
+class Paged(Given):
+    cursor: Cursor | None = Field(default=None, description="`next_cursor` of the page before")
+    limit: Whole = Field(default=100, ge=1, le=1000, description="How many at most")
+
+
+# Reservations and their access codes
+
+
+class Guest(Body):
+    name: Annotated[str, Field(max_length=200)] | None = None
+    phone: Annotated[str, Field(max_length=50)] | None = None
+
+
+class ReservationBody(Body):
+    listing_id: Id = Field(examples=["apt-7"])
+    check_in: Moment = Field(
+        description="ISO 8601; without offset it is read in the listing's time zone",
+        examples=["2026-12-24T15:00:00"],
+    )
+    check_out: Moment = Field(description="The same", examples=["2026-12-26T10:00:00"])
+    status: Literal["confirmed", "pending"] = Field(
+        default="confirmed", description="`pending` keeps the stay without a PIN"
+    )
+    lead: Lead | None = Field(
+        default=None,
+        description="How long before check-in its PINs are programmed; left out, it stays as it is",
+        examples=["2h"],
+    )
+    guest: Guest | None = Field(
+        default=None, examples=[{"name": "Ana", "phone": "+55 11 5550 0100"}]
+    )
+
+
+class ReservationsAsked(Paged):
+    listing: Id | None = Field(default=None, description="Of this listing only")
+    status: ReservationStatus | None = None
+
+
+class GuestTold(Told):
+    name: str | None
+    phone: str | None
+
+
+class Reservation(Told):
+    id: str
+    source_id: str | None = Field(description="The sender it belongs to; null: the API's own")
+    listing_id: str | None
+    status: ReservationStatus
+    check_in: Instant | None = Field(description="null: cancelled before its dates were told")
+    check_out: Instant | None
+    lead: Duration | None = Field(description="null: as its listing or the settings say")
+    guest: GuestTold | None
+    pins_withheld_at: Instant | None = Field(
+        description="Since when its jobs are cancelled by hand, until it is confirmed again"
+    )
+    created_at: Instant
+    updated_at: Instant
+    cancelled_at: Instant | None
+
+    @classmethod
+    def of(cls, stay: models.Reservation, **more: Any) -> Self:
+        told = {name: getattr(stay, name) for name in cls.model_fields if hasattr(stay, name)}
+        told |= {"check_in": stay.check_in_at, "check_out": stay.check_out_at, "guest": None}
+        if stay.guest_name is not None or stay.guest_phone is not None:
+            told["guest"] = GuestTold(name=stay.guest_name, phone=stay.guest_phone)
+        return cls(**told, **more)
+
+
+class Reservations(Told):
+    reservations: list[Reservation]
+    next_cursor: str | None = Field(description="null: these are the last")
+
+
+class Code(Told):
+    id: int
+    reservation_id: str
+    lock_id: str
+    state: CodeState
+    starts_at: Instant
+    ends_at: Instant
+    sent_at: Instant | None = Field(description="When the lock's cloud accepted it")
+    active_at: Instant | None = Field(description="When it was seen on the door")
+    failed_at: Instant | None
+    revoked_at: Instant | None = Field(description="When it was seen to be off the door")
+    cancelled_at: Instant | None
+
+
+class Codes(Told):
+    codes: list[Code]
+
+
+class Revealed(Told):
+    pin: str = Field(examples=["480917"])
+
+
+class Cancelled(Told):
+    status: ReservationStatus
+    generate_pin_cancelled: bool = Field(description="A planned generate was cancelled")
+    revoke_pin_cancelled: bool = Field(description="A planned revoke was cancelled, or is done now")
+
+
+# Jobs
+
+
+class JobsOf(Given):
+    queue: Queue | None = None
+    lock: Id | None = None
+    listing: Id | None = None
+    reservation: Id | None = None
+
+
+class JobsAsked(JobsOf, Paged):
+    state: JobState | None = None
+    due_from: Instant | None = Field(default=None, description="Due then or later")
+    due_before: Instant | None = Field(default=None, description="Due before then")
+    order: Literal["next", "newest"] = Field(
+        default="next", description="By due time, or the reverse"
+    )
+
+
+class OfQueue(Given):
+    queue: Queue
+
+
+class OfJob(Given):
+    id: Number = Field(description="As the list of jobs tells it", examples=[42])
+
+
+class JobsOfReservation(Given):
+    reservation_id: Id = Field(examples=["res-123"])
+
+
+class Job(Told):
+    job_id: int
+    queue: Queue
+    state: JobState
+    operation_id: int
+    access_code_id: int
+    reservation_id: str
+    listing_id: str | None
+    lock_id: str
+    scheduled_at: Instant
+    attempts: int
+    last_error: str | None
+
+
+class Jobs(Told):
+    jobs: list[Job]
+    next_cursor: str | None = Field(description="null: these are the last")
+
+
+class ScheduledReservation(Reservation):
+    jobs: list[Job] = Field(description="What waits or runs for it now")
+
+
+class LockStatus(Told):
+    lock_id: str
+    job_id: int | None
+    state: JobState
+    attempts: int
+    last_error: str | None
+
+
+class JobData(Told):
+    kind: OperationKind
+    reservation_id: str
+    operation_id: int
+    access_code_id: int
+    lock_id: str
+    scheduled_at: Instant
+    last_error: str | None
+    locks: list[LockStatus] = Field(description="How each lock of the stay fares")
+
+
+class JobStatus(Told):
+    job_id: int | None
+    state: JobState = Field(description="Of several locks, that which most needs a look")
+    data: JobData
+    attempts: int
+    delay: int = Field(description="Milliseconds until it rings; 0: it is due, or has rung")
+
+
+class Retried(Told):
+    retried: int
+    left: int = Field(description="Of which nothing is left to do, or beyond the first thousand")
+
+
+class Cleared(Told):
+    cleared: int
+
+
+# Looking in
+
+
+class Worker(Told):
+    worker: int
+    heartbeat_age_seconds: float
+    active_jobs: int
+
+
+class HeldLock(Told):
+    access_code_id: int
+    reservation_id: str | None
+    lock_id: str | None
+    operation_id: int | None
+    kind: OperationKind | None
+    holder: str = Field(description="The process that holds it")
+    pid: int
+    client: str | None
+    held_seconds: float | None
+
+
+class Health(Told):
+    healthy: bool
+    database: Literal["ok", "unavailable"]
+    schema_: Literal["current", "wrong"] | None = Field(
+        default=None, serialization_alias="schema", description="null: nobody could look"
+    )
+    queues: dict[Queue, dict[JobState, int]] | None = Field(
+        default=None, description="Jobs by state"
+    )
+    workers: list[Worker] | None = None
+    oldest_overdue_seconds: float | None = Field(
+        default=None, description="How long the oldest due operation has waited"
+    )
+    overdue_pins: int | None = Field(
+        default=None, description="On a door past their end: must be 0"
+    )
+    locks_held: list[HeldLock] | None = Field(
+        default=None, description="Who works on which access code"
+    )
+
+
+class Ok(Told):
+    status: Literal["ok"]
+
+
+class Unready(Told):
+    status: Literal["unavailable"]
+    reason: Literal["database"]
+
+
+# Webhooks
+
+
+class OfSender(Given):
+    source: Name = Field(examples=["my-site"])
+
+
+class Taken(Told):
+    status: Literal[
+        "accepted", "duplicate", "stale", "ignored", "unmapped", "fetching", "incomplete"
+    ]
+
+
+class Unauthorized(Told):
+    error: Literal["unauthorized"]
+
+
+# Set-up
+
+
+class LockBody(Body):
+    id: Name = Field(description="A name of your own for it", examples=["front-door"])
+    device_id: Id = Field(description="Tuya's id of the device", examples=["bf2c1e00ab0f12face"])
+    protocol: Protocol
+
+
+class Lock(Told):
+    id: str
+    device_id: str
+    protocol: Protocol
+    listings: list[str]
+    created_at: Instant
+
+
+class Locks(Told):
+    locks: list[Lock]
+
+
+class ListingBody(Body):
+    id: Id = Field(description="The id its webhooks use", examples=["apt-7"])
+    time_zone: TimeZone = Field(description="IANA name", examples=["America/Sao_Paulo"])
+    locks: Annotated[list[Name], Field(max_length=50)] = Field(
+        default_factory=list, examples=[["front-door"]]
+    )
+    lead: Lead | None = Field(default=None, description="null: as the settings say")
+
+
+class Listing(Told):
+    id: str
+    time_zone: str
+    lead: Duration | None = Field(description="null: as the settings say")
+    locks: list[str]
+    created_at: Instant
+
+
+class Listings(Told):
+    listings: list[Listing]
+
+
+class AddedListing(Listing):
+    events_taken_up: int = Field(description="Bookings that had come in for it before")
+
+
+class LinkBody(Body):
+    lock: Name = Field(examples=["street-door"])
+
+
+class LinkedListing(Listing):
+    stays_planned: int = Field(description="Stays ahead that get a PIN on this lock too")
+
+
+class SourceBody(Body):
+    id: Name = Field(description="Its name in /webhooks/{source}", examples=["my-site"])
+    kind: str = Field(default="pinqueue", json_schema_extra={"enum": [*sorted(SENDERS)]})
+    secret: Secret | None = None
+
+
+class RotateBody(Body):
+    secret: Secret | None = None
+    keep_old: Duration = Field(
+        default=timedelta(hours=24),
+        description="How long the old one verifies too",
+        examples=["24h"],
+    )
+
+
+class Source(Told):
+    id: str
+    kind: str
+    enabled: bool
+    previous_secret_until: Instant | None = Field(description="Until then two secrets verify")
+    created_at: Instant
+
+
+class Sources(Told):
+    sources: list[Source]
+
+
+class SecretSource(Source):
+    secret: str = Field(description="Signs its webhooks. Not shown again")

@@ -1,0 +1,148 @@
+"""One try to deliver an event: claim it, post it, record what came of it.
+
+As with operations, no transaction is open while the network is, and a worker whose claim is spent
+records nothing. A worker that dies in between posts again: endpoints tell repeats by `webhook-id`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pinqueue import logs, store
+from pinqueue.db import Database, Session
+from pinqueue.errors import ConfigInvalid, StateChanged, TryLater
+from pinqueue.lifecycle import DeliveryState
+from pinqueue.models import Endpoint
+from pinqueue.outcomes import new_event_id
+from pinqueue.posting import Answer, Poster
+from pinqueue.sealing import Sealer
+from pinqueue.store import deliveries
+from pinqueue.store.deliveries import Claimed
+
+log = logs.get(__name__)
+
+ACTOR = "worker"
+PING = "ping"
+AGAIN_AFTER: Final = tuple(
+    timedelta(**{unit: number})
+    for number, unit in (
+        (5, "seconds"),
+        (5, "minutes"),
+        (30, "minutes"),
+        (2, "hours"),
+        (5, "hours"),
+        (10, "hours"),
+        (14, "hours"),
+        (20, "hours"),
+        (24, "hours"),
+    )
+)
+"""From one try to the next, as Standard Webhooks has it: 75 hours in all."""
+
+
+async def deliver(db: Database, sealer: Sealer, poster: Poster, delivery_id: int) -> None:
+    """Raises TryLater while it is to be tried again."""
+    async with db.transaction() as session:
+        claim = await deliveries.claim(session, delivery_id)
+        if claim is None or await _is_hopeless(session, claim):
+            return
+    answer = await _post(sealer, poster, claim)
+    try:
+        async with db.transaction() as session:
+            retry_at = await _record(session, claim, answer)
+    except StateChanged as overtaken:
+        log.info("delivery-overtaken", delivery_id=delivery_id, reason=str(overtaken))
+        return
+    if retry_at is not None:
+        told = f"HTTP {answer.status}" if answer.status else answer.reason
+        raise TryLater(f"delivery {delivery_id}: {told}", retry_at=retry_at)
+
+
+async def ping(sealer: Sealer, poster: Poster, endpoint: Endpoint, at: datetime) -> Answer:
+    """Post a signed `ping` there, once, whether it is enabled or not."""
+    body = {"type": PING, "timestamp": at.astimezone(UTC).isoformat(), "data": {}}
+    secret = _open_secret(sealer, endpoint)
+    return await poster.post(
+        endpoint.url, secret, new_event_id(), body, at, private=endpoint.private
+    )
+
+
+async def _is_hopeless(session: Session, claim: Claimed) -> bool:
+    """End what need not be tried: its endpoint is off, or its worker never lived to say so."""
+    if not claim.endpoint.enabled:
+        await _fail(session, claim, "the endpoint is disabled")
+    elif claim.attempt > len(AGAIN_AFTER) + 1:
+        await _fail(session, claim, "every try broke down")
+    else:
+        return False
+    return True
+
+
+async def _post(sealer: Sealer, poster: Poster, claim: Claimed) -> Answer:
+    delivery, endpoint = claim.delivery, claim.endpoint
+    try:
+        secret = _open_secret(sealer, endpoint)
+    except ConfigInvalid as error:  # recorded as the reason, so that a person finds the setting
+        return Answer(None, str(error))
+    return await poster.post(
+        endpoint.url,
+        secret,
+        delivery.event_id,
+        delivery.body,
+        claim.now,
+        private=endpoint.private,
+    )
+
+
+def _open_secret(sealer: Sealer, endpoint: Endpoint) -> str:
+    return sealer.open(f"endpoint:{endpoint.id}", endpoint.secret)
+
+
+async def _record(session: Session, claim: Claimed, answer: Answer) -> datetime | None:
+    """When to try again; None once it has ended."""
+    if answer.taken:
+        await deliveries.end(
+            session, claim, DeliveryState.DELIVERED, last_status=answer.status, last_error=None
+        )
+        await _audit(session, claim, "delivered")
+        return None
+    error = str(answer)
+    if answer.gone:
+        # The endpoint first: who removes it takes the rows in that order too.
+        if await deliveries.disable(session, claim.endpoint.id, error):
+            await store.record(
+                session, ACTOR, "endpoint:disabled", endpoint=claim.endpoint.id, reason=error
+            )
+            log.warning("endpoint-disabled", endpoint=claim.endpoint.id, reason="HTTP 410")
+        await _fail(session, claim, error, answer.status)
+        return None
+    if claim.attempt > len(AGAIN_AFTER):
+        await _fail(session, claim, error, answer.status)
+        return None
+    wait = max(AGAIN_AFTER[claim.attempt - 1], timedelta(seconds=answer.retry_after or 0))
+    retry_at = await store.now(session) + wait
+    await deliveries.postpone(session, claim, retry_at, last_status=answer.status, last_error=error)
+    return retry_at
+
+
+async def _fail(session: Session, claim: Claimed, error: str, status: int | None = None) -> None:
+    await deliveries.end(session, claim, DeliveryState.FAILED, last_status=status, last_error=error)
+    await _audit(session, claim, "failed", reason=error)
+    log.warning("delivery-failed", delivery_id=claim.delivery.id, endpoint=claim.endpoint.id)
+
+
+async def _audit(session: Session, claim: Claimed, what: str, reason: str | None = None) -> None:
+    data = claim.delivery.body["data"]
+    await store.record(
+        session,
+        ACTOR,
+        f"delivery:{what}",
+        reservation_id=data["reservation_id"],
+        operation_id=data["operation_id"],
+        endpoint=claim.endpoint.id,
+        type=claim.delivery.type,
+        event_id=claim.delivery.event_id,
+        attempts=claim.attempt,
+        reason=reason,
+    )

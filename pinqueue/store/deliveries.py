@@ -1,0 +1,180 @@
+"""Events on their way to endpoints: written with what they tell of, claimed, ended, swept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Text, and_, any_, func, insert, literal, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
+
+from pinqueue.db import Session
+from pinqueue.errors import StateChanged
+from pinqueue.lifecycle import DeliveryState
+from pinqueue.models import Delivery, Endpoint, Reservation
+
+_WAITING = Delivery.state == DeliveryState.WAITING
+
+
+def _wants(kind: str) -> ColumnElement[bool]:
+    return and_(Endpoint.enabled, literal(kind) == any_(Endpoint.events))
+
+
+async def listing_and_wanted(
+    session: Session, reservation_id: str, kind: str
+) -> tuple[str | None, bool]:
+    """The stay's listing, and whether any endpoint wants events of that type."""
+    wanted = select(Endpoint.id).where(_wants(kind)).exists()
+    row = await session.execute(
+        select(Reservation.listing_id, wanted).where(Reservation.id == reservation_id)
+    )
+    listing_id, any_wants = row.one()
+    return listing_id, any_wants
+
+
+async def insert_deliveries(
+    session: Session, event_id: str, kind: str, body: dict[str, Any]
+) -> Sequence[Delivery]:
+    """One for each enabled endpoint that wants the type.
+
+    The endpoints are held: one that is removed at this moment cannot take the end of an operation
+    down with it.
+    """
+    wanting = (
+        select(Endpoint.id, literal(event_id, Text), literal(kind, Text), literal(body, JSONB))
+        .where(_wants(kind))
+        .order_by(Endpoint.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    made = await session.scalars(
+        insert(Delivery)
+        .from_select(["endpoint_id", "event_id", "type", "body"], wanting)
+        .returning(Delivery)
+    )
+    return made.all()
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A delivery as it was when a worker claimed it, and where it goes."""
+
+    delivery: Delivery
+    attempt: int
+    endpoint: Endpoint
+    now: datetime
+
+
+async def claim(session: Session, delivery_id: int) -> Claimed | None:
+    """Count a try of a delivery; None when it has ended, or is not due."""
+    row = (
+        await session.execute(
+            select(Delivery, Endpoint, func.now())
+            .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+            .where(Delivery.id == delivery_id, _WAITING, Delivery.next_at <= func.now())
+            .with_for_update(of=Delivery)
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    delivery, endpoint, now = row
+    delivery.attempts += 1
+    await session.flush()
+    return Claimed(delivery, delivery.attempts, endpoint, now)
+
+
+async def end(session: Session, claim: Claimed, state: DeliveryState, **values: Any) -> None:
+    """waiting → delivered or failed; StateChanged unless the claim is still ours."""
+    await _write(session, claim, state=state, finished_at=func.now(), **values)
+
+
+async def postpone(session: Session, claim: Claimed, next_at: datetime, **values: Any) -> None:
+    """It is posted again at `next_at`; StateChanged unless the claim is still ours."""
+    await _write(session, claim, next_at=next_at, **values)
+
+
+async def _write(session: Session, claim: Claimed, **values: Any) -> None:
+    done = await session.execute(
+        update(Delivery)
+        .where(Delivery.id == claim.delivery.id, _WAITING, Delivery.attempts == claim.attempt)
+        .values(**values)
+        .returning(Delivery.id)
+    )
+    if done.one_or_none() is None:
+        raise StateChanged(f"delivery {claim.delivery.id} is no longer as read")
+
+
+async def disable(session: Session, endpoint_id: str, reason: str) -> bool:
+    """False when it is disabled already, or removed."""
+    done = await session.execute(
+        update(Endpoint)
+        .where(Endpoint.id == endpoint_id, Endpoint.enabled)
+        .values(enabled=False, disabled_at=func.now(), disabled_reason=reason)
+        .returning(Endpoint.id)
+    )
+    return done.one_or_none() is not None
+
+
+# What the sweep asks
+
+_SILENT = text("""
+    NOT EXISTS (
+        SELECT FROM procrastinate_jobs job WHERE job.id = deliveries.job_id AND (
+            (job.status = 'todo' AND job.scheduled_at <= now() + interval '1 minute')
+            OR (job.status = 'doing' AND EXISTS (
+                SELECT FROM procrastinate_events event
+                WHERE event.job_id = job.id AND event.type = 'started'
+                  AND event.at > now() - interval '1 minute'
+            ))
+        )
+    )
+""")
+"""A try takes seconds: a job that has run for a minute has lost its worker."""
+
+
+async def due_without_job(session: Session, patience: timedelta, limit: int) -> Sequence[int]:
+    """Deliveries that should have been posted `patience` ago and that no job rings for."""
+    return (
+        await session.scalars(
+            select(Delivery.id)
+            .where(_WAITING, Delivery.next_at <= func.now() - patience, _SILENT)
+            .order_by(Delivery.next_at)
+            .limit(limit)
+        )
+    ).all()
+
+
+async def hold_silent(session: Session, delivery_id: int) -> Delivery | None:
+    """The delivery, held, its dead job deleted; None when it has ended, or a job rings again."""
+    delivery: Delivery | None = await session.scalar(
+        select(Delivery)
+        .where(Delivery.id == delivery_id, _WAITING, _SILENT)
+        .with_for_update(skip_locked=True)
+    )
+    if delivery is not None:
+        await session.execute(
+            text("DELETE FROM procrastinate_jobs WHERE id = :id"), {"id": delivery.job_id}
+        )
+    return delivery
+
+
+async def prune(session: Session, retention: timedelta, limit: int = 1000) -> int:
+    """Delete deliveries that ended so long ago, with what is left of their jobs."""
+    pruned = await session.execute(
+        text("""
+            WITH gone AS (
+                DELETE FROM deliveries WHERE id IN (
+                    SELECT id FROM deliveries
+                    WHERE finished_at < now() - CAST(:retention AS interval)
+                    ORDER BY finished_at LIMIT :limit FOR UPDATE SKIP LOCKED
+                )
+                RETURNING id, job_id
+            ), jobs AS (
+                DELETE FROM procrastinate_jobs USING gone WHERE procrastinate_jobs.id = gone.job_id
+            )
+            SELECT id FROM gone
+        """),
+        {"retention": retention, "limit": limit},
+    )
+    return len(pruned.all())

@@ -1,0 +1,167 @@
+"""Being told what happened: by a webhook and by a Python hook, from a worker process."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.acceptance.processes import House, Running, until
+from tests.acceptance.test_commands import done, refused
+from tests.factories import SECRET
+from tests.leaks import leaks
+from tests.receiving import Receiver, receiving
+
+HOOKS = """
+import asyncio, json, os, pathlib
+
+folder = pathlib.Path(os.environ["DESK_FOLDER"])
+
+def write(name, event):
+    with (folder / name).open("a") as file:
+        file.write(json.dumps(event) + "\\n")
+
+async def tell(event):
+    await asyncio.sleep(0)
+    write("told", event)
+
+def complain(event):
+    write("complained", event)
+    raise RuntimeError("the desk is closed")
+"""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def install(folder: Path, *points: str) -> dict[str, str]:
+    """A distribution with these entry points, as an installer leaves it on the path."""
+    metadata = folder / "packages" / "desk-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: desk\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("\n".join(["[pinqueue.hooks]", *points, ""]))
+    (metadata.parent / "desk.py").write_text(HOOKS)
+    return {"PYTHONPATH": str(metadata.parent), "DESK_FOLDER": str(folder)}
+
+
+def events_in(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def pin_of(house: House) -> str:
+    code = house.value("SELECT min(id) FROM access_codes")
+    return done(house.run("codes", "reveal", str(code)))
+
+
+def started(house: House, *points: str) -> Running:
+    return house.start("worker", settings=install(house.folder, *points))
+
+
+def test_a_worker_tells_an_endpoint_and_hooks_what_became_of_a_pin_and_never_the_pin(
+    house: House, receiver: Receiver, tmp_path: Path
+) -> None:
+    house.set_up({"sim-zigbee-1": "zigbee"})
+    house.receive("res-1")
+    pin = pin_of(house)
+    done(house.run("endpoints", "add", "desk", receiver.url, "--secret", SECRET))
+    house.change(
+        "UPDATE operations SET due_at = now(), next_at = now() WHERE kind = 'generate';"
+        "UPDATE procrastinate_jobs SET scheduled_at = now() WHERE queue_name = 'generate_pin'"
+    )
+    worker = started(house, "tell = desk:tell", "complain = desk:complain")
+    (posted,) = receiver.wait_for(1)
+    body = posted.verified()
+    assert body["type"] == "pin.generated"
+    assert body["data"]["reservation_id"] == "res-1"
+    told, complained = tmp_path / "told", tmp_path / "complained"
+    until(lambda: told.exists() and complained.exists(), "both hooks are called")
+    house.receive("res-1", cancelled=True)
+    receiver.wait_for(2)
+    until(lambda: len(events_in(told)) == 2, "the hook is told of the removal")
+    worker.ask_to_stop()
+    assert worker.code() == 0
+    assert [one["type"] for one in events_in(told)] == ["pin.generated", "pin.revoked"]
+    assert events_in(told) == receiver.bodies()
+    assert events_in(complained) == events_in(told), "a hook that fails is called again"
+    failed = [json.loads(line) for line in worker.log().splitlines() if "hook-failed" in line]
+    assert {(line["hook"], line["type"]) for line in failed} == {
+        ("complain", "pin.generated"),
+        ("complain", "pin.revoked"),
+    }
+    assert house.states() == ["revoked"]
+    everything = worker.log() + told.read_text() + str(receiver.posted)
+    assert leaks(everything, [pin]) == set()
+    assert SECRET not in worker.log()
+
+
+def test_a_worker_whose_hook_cannot_be_imported_does_not_start_and_says_which(house: House) -> None:
+    worker = started(house, "tell = desk:absent")
+    assert worker.code() == 2
+    assert "the hook tell (desk:absent) cannot be imported: AttributeError" in " ".join(
+        worker.log().split()
+    )
+
+
+def listed(house: House) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = json.loads(done(house.run("endpoints", "list", "--json")))
+    return rows
+
+
+def test_an_endpoint_is_added_tried_listed_and_removed(house: House, receiver: Receiver) -> None:
+    secret = done(house.run("endpoints", "add", "desk", receiver.url, "--event", "pin.generated"))
+    assert re.fullmatch(r"whsec_[A-Za-z0-9+/=]{44}", secret)
+    assert listed(house) == [
+        {
+            "endpoint": "desk",
+            "url": receiver.url,
+            "events": ["pin.generated"],
+            "private": False,
+            "enabled": True,
+            "disabled_reason": None,
+            "waiting": 0,
+            "last_status": None,
+            "last_error": None,
+        }
+    ]
+    assert "whsec_" not in house.run("endpoints", "list").stdout
+    assert done(house.run("endpoints", "test", "desk")) == "endpoint desk: HTTP 200"
+    (posted,) = receiver.posted
+    assert posted.verified(secret)["type"] == "ping"
+    receiver.status, receiver.answer = 500, b"no room at the desk"
+    said = refused(house.run("endpoints", "test", "desk"))
+    assert said.endswith("endpoint desk: HTTP 500: no room at the desk")
+    house.change(
+        "UPDATE endpoints SET enabled = false, disabled_at = now(), disabled_reason = 'HTTP 410'"
+    )
+    done(house.run("endpoints", "enable", "desk"))
+    assert listed(house)[0]["enabled"] is True
+    done(house.run("endpoints", "remove", "desk"))
+    assert listed(house) == []
+    told = [row["event"] for row in house.ask("SELECT event FROM audit_events ORDER BY id")]
+    assert told == ["endpoint:added", "endpoint:enabled", "endpoint:removed"]
+
+
+REFUSED = {
+    ("add", "desk", "http://example.com/"): "url: must be https, or http on loopback",
+    ("add", "desk", "https://10.0.0.5/"): "--private",
+    ("add", "desk", "https://example.com/", "--event", "pin.guessed"): "'pin.guessed' is not one",
+    ("add", "desk", "https://example.com/", "--secret", "short"): "secret: must be whsec_",
+    ("add", "no/name", "https://example.com/"): "endpoint: name it",
+    ("test", "desk"): "there is no endpoint desk",
+    ("enable", "desk"): "there is no endpoint desk",
+    ("remove", "desk"): "there is no endpoint desk",
+}
+
+
+@pytest.mark.parametrize("command", REFUSED, ids=" ".join)
+def test_what_cannot_be_is_refused_with_a_message(house: House, command: Sequence[str]) -> None:
+    ended: CompletedProcess[str] = house.run("endpoints", *command)
+    assert REFUSED[tuple(command)] in refused(ended)
+    assert house.value("SELECT count(*) FROM audit_events") == 0

@@ -1,0 +1,64 @@
+"""Health over HTTP: truthful, and in time whatever the database does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.calling import Client, client, new_key, stay
+from tests.serving import Web, serving
+from tests.wires import Wire
+
+WORKER = "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now())"
+
+
+@pytest.fixture
+def wire(database_url: str) -> Iterator[Wire]:
+    wire = Wire(database_url)
+    yield wire
+    wire.close()
+
+
+def test_it_is_good_while_a_worker_lives_and_nothing_is_overdue(web: Web) -> None:
+    who = client(web, "operate")
+    who.told(201, "PUT", "/api/reservations/res-1", stay())
+    told = who.told(503, "GET", "/api/health")
+    assert (told["healthy"], told["workers"]) == (False, [])
+    web.execute(WORKER)
+    told = who.get("/api/health")
+    assert (told["healthy"], told["database"], told["schema"]) == (True, "ok", "current")
+    assert [one["active_jobs"] for one in told["workers"]] == [0]
+    assert told["queues"]["generate_pin"]["delayed"] == 1
+    assert (told["oldest_overdue_seconds"], told["overdue_pins"]) == (0, 0)
+
+
+def test_a_due_operation_that_nobody_takes_up_is_told(web: Web) -> None:
+    who = client(web, "operate")
+    who.told(201, "PUT", "/api/reservations/res-1", stay())
+    web.execute(WORKER)
+    web.execute("UPDATE operations SET next_at = now() - interval '5 min' WHERE kind = 'generate'")
+    told = who.told(503, "GET", "/api/health")
+    assert told["oldest_overdue_seconds"] > 299
+
+
+def test_another_schema_is_told(web: Web) -> None:
+    who = client(web, "read")
+    web.execute(WORKER)
+    web.execute("UPDATE alembic_version SET version_num = 'another'")
+    told = who.told(503, "GET", "/api/health")
+    assert (told["healthy"], told["schema"]) == (False, "wrong")
+
+
+@pytest.mark.parametrize("how", ["cut", "fall_silent"])
+def test_without_a_database_it_answers_within_a_second(
+    database_url: str, wire: Wire, how: str
+) -> None:
+    with serving(database_url, wire.url) as web:
+        who = Client(web, new_key(web, "read"))
+        who.told(503, "GET", "/api/health")
+        getattr(wire, how)()
+        answer = who.call("GET", "/api/health")
+        assert (answer.status, answer.json()["database"]) == (503, "unavailable")
+        assert answer.seconds < 1
+        wire.mend()
