@@ -20,7 +20,7 @@ from pinqueue.posting import Poster
 from pinqueue.sealing import Sealer
 from pinqueue.simulator import Control
 from pinqueue.store import deliveries as stored
-from pinqueue.worker import DELIVERIES_AT_A_TIME
+from pinqueue.worker import BESIDE_AT_A_TIME
 from tests import factories
 from tests.factories import add_endpoint
 from tests.leaks import leaks
@@ -348,7 +348,7 @@ async def test_slow_endpoints_hold_up_no_pin(
     answering = receiver.hold()
 
     async def all_are_held() -> bool:
-        return len(receiver.posted) == DELIVERIES_AT_A_TIME
+        return len(receiver.posted) == BESIDE_AT_A_TIME
 
     async def is_active() -> bool:
         return (await code_of(bench, "res-2")).state == "active"
@@ -357,7 +357,7 @@ async def test_slow_endpoints_hold_up_no_pin(
         await until(all_are_held)
         await book(bench, "sim-zigbee-2", "res-2")
         await until(is_active, seconds=5)
-        assert len(receiver.posted) == DELIVERIES_AT_A_TIME
+        assert len(receiver.posted) == BESIDE_AT_A_TIME
         answering.set()
 
 
