@@ -1,8 +1,8 @@
 """Whether PINs will be on time: what the database says of workers and of what is overdue, and
 whether the cloud of the locks can be reached. Answered in time whatever does not answer.
 
-What only an answer needs is imported once there is one, and that time is nobody's fault: on the
-command line it is a good part of all there is.
+What only an answer needs is imported once there is one: on the command line that takes a good part
+of all the time there is.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pinqueue.errors import DatabaseUnavailable
 
 T = TypeVar("T")
 
-WITHIN = 0.9
-"""Seconds for everything: whoever asks has his answer within one."""
+WITHIN, AT_LEAST = 0.65, 0.3
+"""Seconds to reach what is asked, and to be told, and for the latter in any case: together below
+one, within which whoever asks has his answer."""
 LATE = 120.0
 """Seconds. A due operation that old means that nobody is working: sound the alarm."""
 DEAD_AFTER = 30.0
@@ -48,11 +49,9 @@ async def _database(db: Database, within: float) -> dict[str, Any]:
     by = clock() + within
     try:
         if await _answer(_reached(db), within):
-            began = clock()
-            from pinqueue import jobs, schema  # noqa: F401  # only so that `_told` need not
+            from pinqueue import jobs, schema  # noqa: F401  # so that `_told` need not wait for them
 
-            by += clock() - began
-            if told := await _answer(_told(db), by - clock()):
+            if told := await _answer(_told(db), max(by - clock(), AT_LEAST)):
                 return told
     except DatabaseUnavailable as error:
         return _unreachable(str(error))

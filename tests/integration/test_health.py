@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -172,7 +174,7 @@ async def test_a_database_that_takes_connections_and_says_nothing_is_told_within
     async with asked(settings, f"postgresql://nobody@127.0.0.1:{silent}/x") as ask:
         for _ in range(5):  # none of them keeps a connection from the next
             report = await ask()
-            assert report["problems"] == ["the database gave no answer within 0.9 s"]
+            assert report["problems"] == ["the database gave no answer within 0.7 s"]
 
 
 async def test_a_connection_that_is_half_open_is_told_within_a_second_and_then_left(
@@ -269,15 +271,24 @@ def test_the_command_ends_within_a_second_of_its_start(
         "PINQUEUE_TUYA_URL": f"http://127.0.0.1:{silent}",
     }
     took: list[float] = []
-    while not took or (min(took) > 1.0 and len(took) < 5):  # the other tests keep the machine busy
-        started = time.monotonic()
-        ended = subprocess.run(
-            [PYTHON, "-m", "pinqueue", "health", "--json"],
-            env=away,
-            capture_output=True,
-            timeout=30,
-        )
-        took.append(time.monotonic() - started)
-        assert (ended.returncode, ended.stderr) == (1, b"")
-        assert json.loads(ended.stdout)["database"] == "unreachable"
+    while not took or (min(took) > 1.0 and len(took) < 5):
+        seconds, code, output, errors = timed([PYTHON, "-m", "pinqueue", "health", "--json"], away)
+        took.append(seconds)
+        assert (code, errors) == (1, b"")
+        assert json.loads(output)["database"] == "unreachable"
     assert min(took) <= 1.0
+
+
+def timed(command: list[str], environment: dict[str, str]) -> tuple[float, int, bytes, bytes]:
+    """Seconds, but for those in which others kept it from the processor; exit code and output."""
+    started = time.monotonic()
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        seconds = time.monotonic() - started
+        with suppress(OSError):  # not on every system
+            waited = Path(f"/proc/{process.pid}/schedstat").read_text().split()[1]
+            seconds -= int(waited) / 1e9
+        output, errors = process.communicate(timeout=30)
+    return seconds, process.returncode, output, errors
