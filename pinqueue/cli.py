@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         up,
         webhooks,
     )
+    from pinqueue import codes as access_codes
     from pinqueue import jobs as queue_jobs
     from pinqueue import reservations as stays
     from pinqueue import simulator as tuya_simulator
@@ -73,6 +74,7 @@ else:
             return getattr(importlib.import_module(self.module), name)
 
     uvicorn, uvloop, console = map(Later, ("uvicorn", "uvloop", "rich.console"))
+    access_codes = Later("pinqueue.codes")
     alarms, audit, config = map(Later, ("pinqueue.alarms", "pinqueue.audit", "pinqueue.config"))
     db, deliveries, metrics = map(Later, ("pinqueue.db", "pinqueue.deliveries", "pinqueue.metrics"))
     posting, store = map(Later, ("pinqueue.posting", "pinqueue.store"))
@@ -158,11 +160,12 @@ def _as_text(error: PinQueueError) -> str:
 
 
 def _as_json(error: PinQueueError) -> str:
-    """In the shape of the API's errors."""
+    """In the shape of the API's errors, and with its codes."""
     code = "".join(f"_{c.lower()}" if c.isupper() else c for c in type(error).__name__).lstrip("_")
-    details = (
-        [{"field": error.field, "message": str(error)}] if isinstance(error, InputInvalid) else []
-    )
+    details: list[dict[str, str]] = []
+    if isinstance(error, InputInvalid):
+        message = str(error).removeprefix(f"{error.field}: ")
+        code, details = "invalid_input", [{"field": error.field, "message": message}]
     return jsonlib.dumps({"error": {"code": code, "message": str(error), "details": details}})
 
 
@@ -826,6 +829,21 @@ def codes_reveal(code: CodeId, json: Json = False) -> None:
     sealer = sealing.sealer(config.read_settings())
     pin = _with_session(lambda s: audit.reveal(s, sealer, _actor(), code)).digits()
     _tell(json, pin, code=code, pin=pin)
+
+
+@codes.command("reissue")
+def codes_reissue(code: CodeId, json: Json = False) -> None:
+    """Give the stay another PIN on this lock. One that is on the door comes off first."""
+    sealer = sealing.sealer(config.read_settings())
+
+    async def reissue(session: Session) -> dict[str, Any]:
+        now = await store.now(session)
+        given = await access_codes.reissue(session, sealer, _actor(), code, now=now)
+        return {"code": given.id, "reservation_id": given.reservation_id, "state": given.state}
+
+    told = _with_session(reissue)
+    after = "it has another PIN" if told["state"] == "scheduled" else "its PIN comes off first"
+    _tell(json, f"access code {code} is {told['state']}: {after}", **told)
 
 
 @codes.command("verify")

@@ -186,6 +186,15 @@ def test_a_pin_is_verified_from_stdin_on_record_and_never_printed(booked: House)
     assert "there is no access code 999999" in missing.stderr
 
 
+def test_a_stay_gets_another_pin(booked: House) -> None:
+    code = str(booked.value("SELECT min(id) FROM access_codes"))
+    before = told(booked, "codes", "reveal", code)["pin"]
+    assert told(booked, "codes", "reissue", code)["state"] == "scheduled"
+    assert told(booked, "codes", "reveal", code)["pin"] != before
+    assert "has another PIN" in shown(booked, "codes", "reissue", code)
+    assert "there is no access code 999999" in refused(booked.run("codes", "reissue", "999999"))
+
+
 def test_a_pin_that_is_typed_is_not_seen(booked: House) -> None:
     code = str(booked.value("SELECT min(id) FROM access_codes"))
     pin = told(booked, "codes", "reveal", code)["pin"]

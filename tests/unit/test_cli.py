@@ -103,8 +103,8 @@ def test_every_module_that_is_imported_late_is_there() -> None:
         (ConfigInvalid("PINQUEUE_LEAD: no"), "config_invalid", []),
         (
             InputInvalid("state", "must be one"),
-            "input_invalid",
-            [{"field": "state", "message": "state: must be one"}],
+            "invalid_input",
+            [{"field": "state", "message": "must be one"}],
         ),
     ],
 )
