@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pinqueue import store
 from pinqueue.db import Session
@@ -12,17 +12,25 @@ from pinqueue.models import AccessCode
 from pinqueue.pins import Pin
 from pinqueue.sealing import Sealer
 
+
+class View(NamedTuple):
+    since: str
+    """The column that `--since` goes by."""
+    tells: str
+
+
 VIEWS: Final = {
-    "audit_jobs": "scheduled_at",
-    "audit_operations": "due_at",
-    "audit_timeline": "at",
-    "audit_late": "due_at",
-    "audit_failed": "due_at",
-    "audit_live_pins": "starts_at",
-    "audit_overdue_pins": "ends_at",
-    "audit_daily": "day",
+    "audit_timeline": View("at", "every event of a stay, in order: what, when, by whom"),
+    "audit_jobs": View(
+        "scheduled_at", "every job, pruned ones too: how late, how long, last error"
+    ),
+    "audit_operations": View("due_at", "every generate and revoke: state, tries, lateness"),
+    "audit_late": View("due_at", "operations that were or are late, and why that matters"),
+    "audit_failed": View("due_at", "operations that need a person"),
+    "audit_live_pins": View("starts_at", "what each door holds, or may hold, and until when"),
+    "audit_overdue_pins": View("ends_at", "PINs not confirmed off their door: must be empty"),
+    "audit_daily": View("day", "each day's operations, with median and worst lateness"),
 }
-"""Each view with the column that `--since` goes by."""
 
 LOCKS: Final = """
     SELECT lock.id AS lock, device_id, protocol,
@@ -62,7 +70,34 @@ CODES: Final = """
     ORDER BY starts_at, id
 """
 
+STAY: Final = """
+    SELECT id AS reservation_id, listing_id, status, check_in_at, check_out_at, guest_name, lead,
+           source_id AS source, pins_withheld_at
+    FROM reservations
+"""
+RESERVATIONS: Final = (
+    STAY
+    + """
+    WHERE (CAST(:listing AS text) IS NULL OR listing_id = :listing)
+      AND (CAST(:status AS text) IS NULL OR status = :status)
+    ORDER BY check_in_at DESC NULLS LAST, id LIMIT :limit
+"""
+)
+
 rows = store.rows
+
+
+async def stay(session: Session, reservation_id: str) -> dict[str, Any]:
+    """A stay, with its access codes under `codes`. Raises NotFound."""
+    found = await rows(session, STAY + "WHERE id = :id", id=reservation_id)
+    if not found:
+        raise NotFound(f"there is no reservation {reservation_id}")
+    codes = await rows(session, CODES, reservation=reservation_id, code=None)
+    return {**found[0], "codes": codes}
+
+
+def views() -> list[dict[str, Any]]:
+    return [{"view": name, "tells": view.tells} for name, view in VIEWS.items()]
 
 
 async def view(
@@ -79,18 +114,36 @@ async def view(
         conditions.append("reservation_id = :reservation_id")
         parameters["reservation_id"] = reservation_id
     if since is not None:
-        conditions.append(f"{VIEWS[name]} >= now() - CAST(:since AS interval)")
+        conditions.append(f"{VIEWS[name].since} >= now() - CAST(:since AS interval)")
         parameters["since"] = since
-    query = f"SELECT * FROM {name} WHERE {' AND '.join(conditions)} ORDER BY {VIEWS[name]}"  # noqa: S608  # names of ours
+    query = f"SELECT * FROM {name} WHERE {' AND '.join(conditions)} ORDER BY {VIEWS[name].since}"  # noqa: S608  # names of ours
     return await store.rows(session, query, **parameters)
 
 
 async def reveal(session: Session, sealer: Sealer, actor: str, access_code_id: int) -> Pin:
     """A code's PIN. The audit row commits with the caller's transaction, before anyone sees it."""
+    code, sealed = await _code_with_pin(session, access_code_id)
+    await store.record(session, actor, "code:revealed", code=code)
+    return sealer.open_pin(code.id, sealed)
+
+
+async def verify(
+    session: Session, sealer: Sealer, actor: str, access_code_id: int, pin: Pin
+) -> bool:
+    """Whether that is a code's PIN; on record, whatever it is. Raises NotFound."""
+    code, sealed = await _code_with_pin(session, access_code_id)
+    if code.pin_hash is not None:
+        right = await sealer.matches(code.id, pin, code.pin_hash)
+    else:  # it was never sent to its lock
+        right = sealer.open_pin(code.id, sealed) == pin
+    await store.record(session, actor, "code:verified", code=code, matches=right)
+    return right
+
+
+async def _code_with_pin(session: Session, access_code_id: int) -> tuple[AccessCode, bytes]:
     code = await session.get(AccessCode, access_code_id)
     if code is None:
         raise NotFound(f"there is no access code {access_code_id}")
     if code.pin_sealed is None:
         raise NotFound(f"access code {access_code_id} is {code.state}: its PIN is wiped")
-    await store.record(session, actor, "code:revealed", code=code)
-    return sealer.open_pin(code.id, code.pin_sealed)
+    return code, code.pin_sealed

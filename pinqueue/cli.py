@@ -4,52 +4,107 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import importlib
 import json as jsonlib
+import os
+import secrets
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
-import uvicorn
-import uvloop
-from rich.console import Console
-from rich.markup import escape
 
-from pinqueue import (
-    audit,
-    config,
-    deliveries,
-    demo,
-    health,
-    inventory,
-    logs,
-    schema,
-    sealing,
-    store,
-    up,
-    webhooks,
-)
-from pinqueue import simulator as tuya_simulator
-from pinqueue import worker as worker_process
-from pinqueue.alarms import QUEUES
-from pinqueue.config import Settings, read_settings
-from pinqueue.db import Database, Session
-from pinqueue.errors import ConfigInvalid, PinQueueError
-from pinqueue.lifecycle import EVENT_TYPES
-from pinqueue.locks.tuya import TuyaGateway
-from pinqueue.metrics import Metrics
-from pinqueue.models import Endpoint
-from pinqueue.pins import LENGTHS
-from pinqueue.posting import Answer, Poster
-from pinqueue.reservations import Planner
-from pinqueue.tables import show
-from pinqueue.web import HttpProtocol, create_app
+from pinqueue.errors import ConfigInvalid, InputInvalid, NotFound, PinQueueError
+from pinqueue.lifecycle import EVENT_TYPES, ReservationStatus
+from pinqueue.pins import LENGTHS, Pin
+
+if TYPE_CHECKING:
+    import uvicorn
+    import uvloop
+    from rich import console
+
+    from pinqueue import (
+        alarms,
+        audit,
+        config,
+        db,
+        deliveries,
+        demo,
+        health,
+        inventory,
+        logs,
+        metrics,
+        posting,
+        schema,
+        sealing,
+        store,
+        tables,
+        up,
+        webhooks,
+    )
+    from pinqueue import codes as access_codes
+    from pinqueue import jobs as queue_jobs
+    from pinqueue import reservations as stays
+    from pinqueue import simulator as tuya_simulator
+    from pinqueue import web as web_process
+    from pinqueue import worker as worker_process
+    from pinqueue.config import Settings
+    from pinqueue.db import Session
+    from pinqueue.locks import tuya
+    from pinqueue.models import Endpoint
+    from pinqueue.reservations import Planner
+    from pinqueue.store import queue as queues
+else:
+
+    @dataclass(frozen=True)
+    class Later:
+        """A module that is imported when something of it is first used.
+
+        All of them take most of a second: `health` has one for everything, and a shell that
+        completes a word has less.
+        """
+
+        module: str
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(importlib.import_module(self.module), name)
+
+    uvicorn, uvloop, console = map(Later, ("uvicorn", "uvloop", "rich.console"))
+    access_codes = Later("pinqueue.codes")
+    alarms, audit, config = map(Later, ("pinqueue.alarms", "pinqueue.audit", "pinqueue.config"))
+    db, deliveries, metrics = map(Later, ("pinqueue.db", "pinqueue.deliveries", "pinqueue.metrics"))
+    posting, store = map(Later, ("pinqueue.posting", "pinqueue.store"))
+    demo, health, up = map(Later, ("pinqueue.demo", "pinqueue.health", "pinqueue.up"))
+    inventory, logs = map(Later, ("pinqueue.inventory", "pinqueue.logs"))
+    schema, sealing, tables = map(Later, ("pinqueue.schema", "pinqueue.sealing", "pinqueue.tables"))
+    tuya, tuya_simulator = map(Later, ("pinqueue.locks.tuya", "pinqueue.simulator"))
+    queue_jobs, stays = map(Later, ("pinqueue.jobs", "pinqueue.reservations"))
+    queues, webhooks = map(Later, ("pinqueue.store.queue", "pinqueue.webhooks"))
+    web_process, worker_process = map(Later, ("pinqueue.web", "pinqueue.worker"))
 
 T = TypeVar("T")
 
-cli = typer.Typer(no_args_is_help=True, help="Door PINs that work exactly when they should.")
+JOB_COLUMNS = ("job_id", "queue", "state", "reservation_id", "lock_id", "scheduled_at", "attempts")
+HEALTH_WITHIN, HEALTH_AT_LEAST = 0.7, 0.2
+"""Seconds `health` has from when its imports begin, and in any case after them."""
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 refused or failed, with a message, or not healthy; 2 wrong settings or"
+    " usage; 3 the port is taken. With --json a message is one JSON object on stderr."
+)
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    help="Door PINs that work exactly when they should.",
+    epilog=EXIT_CODES,
+)
+
+jobs = typer.Typer(no_args_is_help=True, help="What rings for PINs to be put on and taken off.")
+reservations = typer.Typer(no_args_is_help=True, help="Stays, with or without a property system.")
 locks = typer.Typer(no_args_is_help=True, help="The devices on the doors.")
 listings = typer.Typer(no_args_is_help=True, help="The rented units, with their locks.")
 sources = typer.Typer(no_args_is_help=True, help="The webhook senders.")
@@ -57,6 +112,8 @@ endpoints = typer.Typer(no_args_is_help=True, help="Where what happens is told, 
 keys = typer.Typer(no_args_is_help=True, help="API keys, and fresh secrets for the settings.")
 codes = typer.Typer(no_args_is_help=True, help="Access codes: one PIN on one door for one stay.")
 for name, group in {
+    "jobs": jobs,
+    "reservations": reservations,
     "locks": locks,
     "listings": listings,
     "sources": sources,
@@ -72,7 +129,21 @@ Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 CodeId = Annotated[
     int, typer.Argument(min=1, max=2**63 - 1, help="Its number in `pinqueue codes list`.")
 ]
+StayId = Annotated[str, typer.Argument(help="The id its source gave it.")]
 LogLevel = Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")]
+Lead = Annotated[str | None, typer.Option(help="Program PINs so long before check-in, e.g. 1d.")]
+Queue = Annotated[str | None, typer.Option(help="generate_pin or revoke_pin; both if not given.")]
+JobState = Annotated[
+    str | None,
+    typer.Option(help="waiting, delayed, active, completed, failed or cancelled."),
+]
+OfLock = Annotated[str | None, typer.Option(help="Of this lock only.")]
+OfListing = Annotated[str | None, typer.Option(help="Of this listing only.")]
+OfStay = Annotated[str | None, typer.Option(help="Of this stay only.")]
+DueFrom = Annotated[
+    str | None, typer.Option(help="Due then or later: 2026-12-24T15:00Z, or 2h or -2h from now.")
+]
+DueBefore = Annotated[str | None, typer.Option(help="Due before then.")]
 
 
 def main() -> None:
@@ -80,8 +151,39 @@ def main() -> None:
     try:
         cli()
     except PinQueueError as error:
-        Console(stderr=True, highlight=False).print("[red]pinqueue:[/]", escape(str(error)))
+        typer.echo(_as_json(error) if "--json" in sys.argv else _as_text(error), err=True)
         sys.exit(2 if isinstance(error, ConfigInvalid) else 1)
+
+
+def _as_text(error: PinQueueError) -> str:
+    return typer.style("pinqueue:", fg="red") + f" {error}"
+
+
+def _as_json(error: PinQueueError) -> str:
+    """In the shape of the API's errors, and with its codes."""
+    code = "".join(f"_{c.lower()}" if c.isupper() else c for c in type(error).__name__).lstrip("_")
+    details: list[dict[str, str]] = []
+    if isinstance(error, InputInvalid):
+        message = str(error).removeprefix(f"{error.field}: ")
+        code, details = "invalid_input", [{"field": error.field, "message": message}]
+    return jsonlib.dumps({"error": {"code": code, "message": str(error), "details": details}})
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"pinqueue {version('pinqueue')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 # The processes
@@ -91,7 +193,7 @@ def main() -> None:
 def demo_() -> None:
     """Show three stays, from signed webhook to revoked PIN. Leaves nothing behind."""
     logs.set_up(level="ERROR")
-    sys.exit(asyncio.run(demo.run(Console())))
+    sys.exit(asyncio.run(demo.run(console.Console())))
 
 
 @cli.command("up")
@@ -103,11 +205,11 @@ def up_(
 ) -> None:
     """Run everything on one machine: web, worker, and a database unless you name one."""
     logs.set_up()
-    settings = read_settings()
+    settings = config.read_settings()
     asyncio.run(
         up.run(
             settings,
-            Console(),
+            console.Console(),
             data_dir=data_dir,
             host=host,
             port=port,
@@ -120,8 +222,8 @@ def up_(
 def web(host: Host = "127.0.0.1", port: Port = 8080, log_level: LogLevel = "INFO") -> None:
     """Run the web process: webhooks and the API."""
     logs.set_up(level=log_level)
-    settings = read_settings()
-    app = create_app(settings)
+    settings = config.read_settings()
+    app = web_process.create_app(settings)
     schema.check(settings.database_url)
     uvicorn.run(
         app,
@@ -130,7 +232,7 @@ def web(host: Host = "127.0.0.1", port: Port = 8080, log_level: LogLevel = "INFO
         log_config=None,
         access_log=False,
         server_header=False,
-        http=HttpProtocol,
+        http=web_process.HttpProtocol,
         timeout_graceful_shutdown=10,
     )
 
@@ -145,59 +247,77 @@ def worker(
 ) -> None:
     """Run a worker process: it programs PINs and takes them off. Several may run."""
     logs.set_up(level=log_level)
-    settings = read_settings()
+    settings = config.read_settings()
     settings.require(*config.STORE, *config.LOCK_CLOUD)
     schema.check(settings.database_url)
     chosen = [queue.strip() for queue in queues.split(",") if queue.strip()]
-    if unknown := set(chosen) - set(QUEUES.values()):
-        raise PinQueueError(
-            f"--queues: {min(unknown)!r} is not one of {', '.join(QUEUES.values())}"
-        )
+    if unknown := set(chosen) - set(alarms.QUEUES.values()):
+        known = ", ".join(alarms.QUEUES.values())
+        raise PinQueueError(f"--queues: {min(unknown)!r} is not one of {known}")
     concurrency = concurrency or settings.worker_concurrency
-    metrics = Metrics()
+    counts = metrics.Metrics()
     uvloop.run(
         worker_process.run(
             settings,
-            _gateway(settings, concurrency, metrics),
+            _gateway(settings, concurrency, counts),
             concurrency=concurrency,
             queues=chosen,
-            metrics=metrics,
+            metrics=counts,
         )
     )
 
 
 @cli.command()
-def migrate() -> None:
+def migrate(json: Json = False) -> None:
     """Bring the database to this version's schema. Safe from several processes at once."""
-    settings = read_settings()
+    settings = config.read_settings()
     settings.require("database_url")
     schema.migrate(settings.database_url)
-    typer.echo(f"the database is at revision {schema.current(settings.database_url)}")
+    revision = schema.current(settings.database_url)
+    _tell(json, f"the database is at revision {revision}", revision=revision)
 
 
 @cli.command()
-def check() -> None:
+def check(json: Json = False) -> None:
     """Check settings, database and schema without starting anything."""
-    settings = read_settings()
+    settings = config.read_settings()
     settings.require(*config.STORE)
     sealing.sealer(settings)
-    typer.echo(f"database: reachable, revision {schema.check(settings.database_url)}")
+    revision = schema.check(settings.database_url)
     missing = [name for name in config.LOCK_CLOUD if not getattr(settings, name)]
-    typer.echo(
-        "locks: " + (f"no Tuya project set ({missing[0]})" if missing else "Tuya project set")
+    project = f"no Tuya project set ({missing[0]})" if missing else "Tuya project set"
+    _tell(
+        json,
+        f"database: reachable, revision {revision}\nlocks: {project}",
+        database="ok",
+        revision=revision,
+        lock_cloud="not set" if missing else "set",
+        missing=[f"PINQUEUE_{name.upper()}" for name in missing],
     )
 
 
 @cli.command("health")
 def health_(json: Json = False) -> None:
-    """Whether PINs will be on time: database, workers, what is overdue. Exit code 1 if not."""
-    settings = read_settings()
+    """Whether PINs will be on time: database, workers, lock cloud, what is overdue. Exit code 1 if
+    not. Answers within a second, whatever hangs."""
+    started = time.monotonic()
+    settings = config.read_settings()
     settings.require("database_url")
-    report = _with_session(health.report)
-    typer.echo(jsonlib.dumps(report, default=str, indent=2)) if json else show(
-        [{"what": key, "value": value} for key, value in report.items()], title="health"
-    )
-    sys.exit(0 if report["healthy"] else 1)
+
+    ask, print_out = health.report, tables.show_health  # imported now, so that it counts
+
+    async def answer() -> NoReturn:
+        database = db.Database(settings.database_url, pool_size=1, name="pinqueue-cli")
+        left = max(HEALTH_WITHIN - (time.monotonic() - started), HEALTH_AT_LEAST)
+        report = await ask(settings, database, within=left)
+        if report["database"] == "ok":
+            await database.close()
+        print_out(report, as_json=json)
+        sys.stdout.flush()
+        # Not sys.exit: that waits for a name server that does not answer.
+        os._exit(0 if report["healthy"] else 1)
+
+    asyncio.run(answer())
 
 
 @cli.command()
@@ -207,15 +327,21 @@ def simulator(
     device: Annotated[
         list[str] | None, typer.Option(help="A door, ID:PROTOCOL. May be given several times.")
     ] = None,
-    access_id: Annotated[str, typer.Option()] = tuya_simulator.ACCESS_ID,
-    access_secret: Annotated[str, typer.Option()] = tuya_simulator.ACCESS_SECRET,
+    access_id: Annotated[str | None, typer.Option(help="A made-up one if not given.")] = None,
+    access_secret: Annotated[str | None, typer.Option(help="The same.")] = None,
 ) -> None:
     """Run a Tuya cloud with simulated doors, for trying and testing."""
     logs.set_up(level="WARNING")
     pairs = [tuple(text.rsplit(":", 1)) for text in device or []]
     if any(len(pair) != 2 or pair[1] not in LENGTHS for pair in pairs):
         raise PinQueueError(f"--device: write ID:PROTOCOL, the protocol {', '.join(LENGTHS)}")
-    tuya_simulator.run(host, port, access_id, access_secret, [(p[0], p[1]) for p in pairs])
+    tuya_simulator.run(
+        host,
+        port,
+        access_id or tuya_simulator.ACCESS_ID,
+        access_secret or tuya_simulator.ACCESS_SECRET,
+        [(p[0], p[1]) for p in pairs],
+    )
 
 
 # Set-up
@@ -226,16 +352,17 @@ def locks_add(
     lock: Annotated[str, typer.Argument(help="A name of your own for it.")],
     device_id: Annotated[str, typer.Option(help="Tuya's id of the device.")],
     protocol: Annotated[str, typer.Option(help="wifi, zigbee or bluetooth.")],
+    json: Json = False,
 ) -> None:
     """Add a lock."""
     _with_session(lambda s: inventory.add_lock(s, _actor(), lock, device_id, protocol))
-    typer.echo(f"lock {lock} added")
+    _tell(json, f"lock {lock} added", lock=lock, device_id=device_id, protocol=protocol)
 
 
 @locks.command("list")
 def locks_list(json: Json = False) -> None:
     """List the locks and the listings they belong to."""
-    show(_rows(audit.LOCKS), title="locks", as_json=json)
+    tables.show(_rows(audit.LOCKS), title="locks", as_json=json)
 
 
 @listings.command("add")
@@ -243,12 +370,11 @@ def listings_add(
     listing: Annotated[str, typer.Argument(help="The id its webhooks use.")],
     time_zone: Annotated[str, typer.Option(help="IANA name, e.g. America/Sao_Paulo.")],
     lock: Annotated[list[str] | None, typer.Option(help="A lock of it. May be repeated.")] = None,
-    lead: Annotated[
-        str | None, typer.Option(help="Program PINs so long before check-in, e.g. 1d.")
-    ] = None,
+    lead: Lead = None,
+    json: Json = False,
 ) -> None:
     """Add a listing. Bookings that came in for it before are taken up now."""
-    settings = read_settings()
+    settings = config.read_settings()
     planner = _planner(settings)
     before = config.parse_duration("lead", lead) if lead else None
 
@@ -257,23 +383,23 @@ def listings_add(
         return await webhooks.adopt_unmapped(session, planner, listing)
 
     adopted = _with_session(add)
-    typer.echo(
-        f"listing {listing} added" + (f", {adopted} waiting events taken up" * bool(adopted))
-    )
+    text = f"listing {listing} added" + f", {adopted} waiting events taken up" * bool(adopted)
+    _tell(json, text, listing=listing, time_zone=time_zone, locks=lock or [], taken_up=adopted)
 
 
 @listings.command("link")
-def listings_link(listing: str, lock: str) -> None:
+def listings_link(listing: str, lock: str, json: Json = False) -> None:
     """Add a lock to a listing. Stays ahead get a PIN on it too."""
-    planner = _planner(read_settings())
-    stays = _with_session(lambda s: inventory.link_lock(s, planner, _actor(), listing, lock))
-    typer.echo(f"lock {lock} belongs to listing {listing}; {stays} stays ahead planned")
+    planner = _planner(config.read_settings())
+    planned = _with_session(lambda s: inventory.link_lock(s, planner, _actor(), listing, lock))
+    text = f"lock {lock} belongs to listing {listing}; {planned} stays ahead planned"
+    _tell(json, text, listing=listing, lock=lock, stays_planned=planned)
 
 
 @listings.command("list")
 def listings_list(json: Json = False) -> None:
     """List the listings with their locks."""
-    show(_rows(audit.LISTINGS), title="listings", as_json=json)
+    tables.show(_rows(audit.LISTINGS), title="listings", as_json=json)
 
 
 @sources.command("add")
@@ -283,14 +409,14 @@ def sources_add(
     secret: Annotated[
         str | None, typer.Option(help="whsec_...; a new one is made if not given.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Add a webhook sender and print its signing secret, once."""
     if kind not in webhooks.SENDERS:
         raise PinQueueError(f"--kind: must be one of {', '.join(webhooks.SENDERS)}")
-    sealer = sealing.sealer(read_settings())
-    typer.echo(
-        _with_session(lambda s: inventory.add_source(s, sealer, _actor(), source, kind, secret))
-    )
+    sealer = sealing.sealer(config.read_settings())
+    made = _with_session(lambda s: inventory.add_source(s, sealer, _actor(), source, kind, secret))
+    _tell(json, made, source=source, kind=kind, secret=made)
 
 
 @sources.command("rotate")
@@ -298,19 +424,21 @@ def sources_rotate(
     source: str,
     secret: Annotated[str | None, typer.Option(help="whsec_...; made if not given.")] = None,
     keep_old: Annotated[str, typer.Option(help="How long the old one verifies too.")] = "24h",
+    json: Json = False,
 ) -> None:
     """Give a sender another signing secret and print it, once."""
-    sealer = sealing.sealer(read_settings())
+    sealer = sealing.sealer(config.read_settings())
     keep = config.parse_duration("keep-old", keep_old)
-    typer.echo(
-        _with_session(lambda s: inventory.rotate_source(s, sealer, _actor(), source, secret, keep))
+    made = _with_session(
+        lambda s: inventory.rotate_source(s, sealer, _actor(), source, secret, keep)
     )
+    _tell(json, made, source=source, secret=made, old_verifies_for=keep.total_seconds())
 
 
 @sources.command("list")
 def sources_list(json: Json = False) -> None:
     """List the webhook senders."""
-    show(_rows(audit.SOURCES), title="sources", as_json=json)
+    tables.show(_rows(audit.SOURCES), title="sources", as_json=json)
 
 
 @endpoints.command("add")
@@ -325,9 +453,10 @@ def endpoints_add(
         str | None, typer.Option(help="whsec_...; a new one is made if not given.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="It is in a private network.")] = False,
+    json: Json = False,
 ) -> None:
     """Have events posted to a URL, and print the secret they are signed with, once."""
-    sealer = sealing.sealer(read_settings())
+    sealer = sealing.sealer(config.read_settings())
 
     async def add(session: Session) -> str:
         return await inventory.add_endpoint(
@@ -341,27 +470,28 @@ def endpoints_add(
             private=private,
         )
 
-    typer.echo(_with_session(add))
+    made = _with_session(add)
+    _tell(json, made, endpoint=endpoint, url=url, secret=made)
 
 
 @endpoints.command("list")
 def endpoints_list(json: Json = False) -> None:
     """List the endpoints, with what waits for each and how its last try ended."""
-    show(_rows(audit.ENDPOINTS), title="endpoints", as_json=json)
+    tables.show(_rows(audit.ENDPOINTS), title="endpoints", as_json=json)
 
 
 @endpoints.command("test")
-def endpoints_test(endpoint: str) -> None:
+def endpoints_test(endpoint: str, json: Json = False) -> None:
     """Post a signed `ping` now and print the answer. Exit code 1 unless it is a 2xx."""
-    sealer = sealing.sealer(read_settings())
+    sealer = sealing.sealer(config.read_settings())
 
     async def look(session: Session) -> tuple[Endpoint, datetime]:
         return await inventory.endpoint_of(session, endpoint), await store.now(session)
 
     found, now = _with_session(look)
 
-    async def ping() -> Answer:
-        poster = Poster()
+    async def ping() -> posting.Answer:
+        poster = posting.Poster()
         try:
             return await deliveries.ping(sealer, poster, found, now)
         finally:
@@ -370,21 +500,21 @@ def endpoints_test(endpoint: str) -> None:
     answer = asyncio.run(ping())
     if not answer.taken:
         raise PinQueueError(f"endpoint {endpoint}: {answer}")
-    typer.echo(f"endpoint {endpoint}: {answer}")
+    _tell(json, f"endpoint {endpoint}: {answer}", endpoint=endpoint, answer=str(answer))
 
 
 @endpoints.command("enable")
-def endpoints_enable(endpoint: str) -> None:
+def endpoints_enable(endpoint: str, json: Json = False) -> None:
     """Post there again, after it was disabled because it answered 410."""
     _with_session(lambda s: inventory.enable_endpoint(s, _actor(), endpoint))
-    typer.echo(f"endpoint {endpoint} enabled")
+    _tell(json, f"endpoint {endpoint} enabled", endpoint=endpoint, enabled=True)
 
 
 @endpoints.command("remove")
-def endpoints_remove(endpoint: str) -> None:
+def endpoints_remove(endpoint: str, json: Json = False) -> None:
     """Post there no more; what is still on its way is dropped."""
     _with_session(lambda s: inventory.remove_endpoint(s, _actor(), endpoint))
-    typer.echo(f"endpoint {endpoint} removed")
+    _tell(json, f"endpoint {endpoint} removed", endpoint=endpoint, removed=True)
 
 
 @keys.command("create")
@@ -393,42 +523,292 @@ def keys_create(
     scope: Annotated[
         list[str] | None, typer.Option(help="read, operate, reveal or admin. May be repeated.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Create an API key and print it, once."""
     scopes = scope or ["read"]
-    typer.echo(_with_session(lambda s: inventory.create_key(s, _actor(), name, scopes)))
+    key = _with_session(lambda s: inventory.create_key(s, _actor(), name, scopes))
+    _tell(json, key, name=name, scopes=scopes, key=key)
 
 
 @keys.command("revoke")
-def keys_revoke(name: str) -> None:
+def keys_revoke(name: str, json: Json = False) -> None:
     """Make an API key worthless."""
     _with_session(lambda s: inventory.revoke_key(s, _actor(), name))
-    typer.echo(f"key {name} revoked")
+    _tell(json, f"key {name} revoked", name=name, revoked=True)
 
 
 @keys.command("list")
 def keys_list(json: Json = False) -> None:
     """List the API keys; the keys themselves are not stored."""
-    show(_rows(audit.KEYS), title="keys", as_json=json)
+    tables.show(_rows(audit.KEYS), title="keys", as_json=json)
 
 
 @keys.command("generate")
-def keys_generate() -> None:
+def keys_generate(json: Json = False) -> None:
     """Print fresh PINQUEUE_SECRET_KEYS and PINQUEUE_PIN_PEPPER, for `.env`."""
-    for setting, value in up.new_secrets().items():
-        typer.echo(f"{setting}={value}")
+    fresh = up.new_secrets()
+    _tell(json, "\n".join(f"{setting}={value}" for setting, value in fresh.items()), **fresh)
+
+
+# Stays and their jobs
+
+
+@reservations.command("list")
+def reservations_list(
+    listing: OfListing = None,
+    status: Annotated[str | None, typer.Option(help="pending, confirmed or cancelled.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the latest first.")] = 100,
+    json: Json = False,
+) -> None:
+    """List stays, the latest check-in first."""
+    asked = {"listing": listing, "status": status, "limit": limit}
+    tables.show(_rows(audit.RESERVATIONS, **asked), title="reservations", as_json=json)
+
+
+@reservations.command("show")
+def reservations_show(reservation: StayId, json: Json = False) -> None:
+    """Show a stay and its access codes, without their PINs."""
+    found = _with_session(lambda s: audit.stay(s, reservation))
+    if json:
+        typer.echo(tables.dumps(found))
+        return
+    tables.show([{k: v for k, v in found.items() if k != "codes"}], title=reservation)
+    tables.show(found["codes"], title="codes")
+
+
+@reservations.command("put")
+def reservations_put(
+    reservation: Annotated[str, typer.Argument(help="An id of your own for it.")],
+    listing: Annotated[str, typer.Option(help="The unit.")],
+    check_in: Annotated[
+        str, typer.Option(help="2026-12-24T15:00; without offset, in the listing's time zone.")
+    ],
+    check_out: Annotated[str, typer.Option(help="Written the same.")],
+    guest: Annotated[str | None, typer.Option(help="The guest's name.")] = None,
+    lead: Lead = None,
+    pending: Annotated[bool, typer.Option("--pending", help="No PIN until confirmed.")] = False,
+    json: Json = False,
+) -> None:
+    """Create or change a stay that no property system tells of."""
+    planner = _planner(config.read_settings())
+    before = config.parse_duration("lead", lead) if lead else None
+
+    async def put(session: Session) -> dict[str, Any]:
+        now = await store.now(session)
+        booking = stays.Booking(
+            reservation_id=reservation,
+            status=ReservationStatus.PENDING if pending else ReservationStatus.CONFIRMED,
+            updated_at=now,
+            event_at=now,
+            event_id=secrets.token_hex(8),
+            listing_id=listing,
+            check_in=check_in,
+            check_out=check_out,
+            guest_name=guest,
+            lead=before,
+        )
+        await stays.put(session, planner, _actor(), booking, now)
+        return await audit.stay(session, reservation)
+
+    _tell_stay(json, _with_session(put))
+
+
+@reservations.command("confirm")
+def reservations_confirm(reservation: StayId, json: Json = False) -> None:
+    """Confirm a stay and schedule its PINs."""
+    planner = _planner(config.read_settings())
+
+    async def confirm(session: Session) -> dict[str, Any]:
+        now = await store.now(session)
+        await stays.confirm(session, planner, _actor(), reservation, now)
+        return await audit.stay(session, reservation)
+
+    _tell_stay(json, _with_session(confirm))
+
+
+@reservations.command("cancel")
+def reservations_cancel(reservation: StayId, json: Json = False) -> None:
+    """Cancel a stay: its PINs come off, or are never put on."""
+    planner = _planner(config.read_settings())
+
+    async def cancel(session: Session) -> tuple[dict[str, Any], dict[str, bool]]:
+        cancelled = await queue_jobs.cancel_scheduled_jobs(session, reservation, actor=_actor())
+        now = await store.now(session)
+        await stays.cancel(session, planner, _actor(), reservation, now)
+        return await audit.stay(session, reservation), cancelled
+
+    stay, cancelled = _with_session(cancel)
+    _tell_stay(json, stay, **cancelled)
+
+
+def _tell_stay(json: bool, stay: dict[str, Any], **facts: Any) -> None:
+    codes_ = ", ".join(f"{code['lock_id']} {code['state']}" for code in stay["codes"])
+    text = f"reservation {stay['reservation_id']} is {stay['status']}; codes: {codes_ or 'none'}"
+    _tell(json, text, **stay, **facts)
+
+
+@jobs.command("list")
+def jobs_list(
+    queue: Queue = None,
+    state: JobState = None,
+    lock: OfLock = None,
+    listing: OfListing = None,
+    reservation: OfStay = None,
+    due_from: DueFrom = None,
+    due_before: DueBefore = None,
+    order: Annotated[str, typer.Option(help="next or newest first.")] = "next",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    json: Json = False,
+) -> None:
+    """List jobs, a page at a time."""
+    if order not in ("next", "newest"):
+        raise InputInvalid("order", f"must be next or newest, not {order!r}")
+    which = _filter(queue, state, lock, listing, reservation, due_from, due_before)
+    page = _with_session(
+        lambda s: queue_jobs.find_jobs(
+            s, which, newest_first=order == "newest", cursor=cursor, limit=limit
+        )
+    )
+    if json:
+        typer.echo(tables.dumps({"jobs": page.jobs, "next_cursor": page.next_cursor}))
+        return
+    tables.show([{key: job[key] for key in JOB_COLUMNS} for job in page.jobs], title="jobs")
+    if page.next_cursor:
+        typer.echo(f"more: --cursor {page.next_cursor}")
+
+
+@jobs.command("status")
+def jobs_status(
+    reservation: StayId,
+    kind: Annotated[str, typer.Argument(help="generate or revoke.")],
+    json: Json = False,
+) -> None:
+    """Show how a stay's PIN fares: put on, or taken off."""
+    status = _with_session(lambda s: queue_jobs.get_scheduled_job_status(s, reservation, kind))
+    if status is None:
+        raise NotFound(f"reservation {reservation} never had a {kind} job")
+    if json:
+        typer.echo(tables.dumps(status))
+        return
+    told = {key: value for key, value in status.items() if key != "data"}
+    data = {key: value for key, value in status["data"].items() if key != "locks"}
+    tables.show_facts({**told, **data}, title=f"{kind} of {reservation}")
+    tables.show(status["data"]["locks"], title="locks")
+
+
+@jobs.command("schedule")
+def jobs_schedule(
+    reservation: StayId,
+    check_in: Annotated[str | None, typer.Option(help="Move the check-in there.")] = None,
+    check_out: Annotated[str | None, typer.Option(help="Move the check-out there.")] = None,
+    lead: Lead = None,
+    json: Json = False,
+) -> None:
+    """Schedule a confirmed stay's PINs, again where they were cancelled, or at other times."""
+    planner = _planner(config.read_settings())
+    before = config.parse_duration("lead", lead) if lead else None
+
+    async def schedule(session: Session) -> dict[str, Any]:
+        now = await store.now(session)
+        # Both dates at once: one after the other, the stay might end before it begins.
+        moved = {"check_in": check_in, "check_out": check_out}
+        await stays.schedule(session, planner, _actor(), reservation, now, **moved, lead=before)
+        return {
+            kind: await queue_jobs.get_scheduled_job_status(session, reservation, kind)
+            for kind in alarms.QUEUES
+        }
+
+    planned = _with_session(schedule)
+    if json:
+        typer.echo(tables.dumps(planned))
+        return
+    found = [
+        {"kind": kind, **lock}
+        for kind, job in planned.items()
+        for lock in (job["data"]["locks"] if job else ())
+    ]
+    tables.show(found, title=f"jobs of {reservation}")
+
+
+@jobs.command("cancel")
+def jobs_cancel(reservation: StayId, json: Json = False) -> None:
+    """Cancel what is scheduled for a stay, until it is scheduled again. No PIN stays on a door."""
+    told = _with_session(lambda s: queue_jobs.cancel_scheduled_jobs(s, reservation, actor=_actor()))
+    gone = [name.removesuffix("_cancelled") for name, cancelled in told.items() if cancelled]
+    text = f"{reservation}: cancelled {' and '.join(gone)}" if gone else "nothing was scheduled"
+    _tell(json, text, **told)
+
+
+@jobs.command("retry")
+def jobs_retry(
+    job: Annotated[
+        int | None,
+        typer.Argument(min=1, max=2**63 - 1, help="Its number in `pinqueue jobs list`."),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All failed ones that match.")] = False,
+    queue: Queue = None,
+    lock: OfLock = None,
+    listing: OfListing = None,
+    reservation: OfStay = None,
+    due_from: DueFrom = None,
+    due_before: DueBefore = None,
+    json: Json = False,
+) -> None:
+    """Begin a failed job again, at once; or all that match."""
+    filters = (queue, lock, listing, reservation, due_from, due_before)
+    if (job is None) != all_ or (job is not None and any(filters)):
+        raise typer.BadParameter("give the number of a job, or --all with filters")
+    if job is not None:
+        status = _with_session(lambda s: queue_jobs.retry_job(s, job, actor=_actor()))
+        _tell(json, f"job {job} begun again as job {status['job_id']}", **status)
+        return
+    which = _filter(queue, None, lock, listing, reservation, due_from, due_before)
+    told = _with_session(lambda s: queue_jobs.retry_failed_jobs(s, which, actor=_actor()))
+    _tell(json, f"{told['retried']} begun again, {told['left']} left", **told)
+
+
+@jobs.command("clear-failed")
+def jobs_clear_failed(queue: Queue = None, json: Json = False) -> None:
+    """Delete failed jobs. The audit views keep what happened."""
+
+    async def clear(session: Session) -> dict[str, int]:
+        names = [queue] if queue else list(alarms.QUEUES.values())
+        done = [await queue_jobs.clear_failed_jobs(session, n, actor=_actor()) for n in names]
+        return {"cleared": sum(one["cleared"] for one in done)}
+
+    told = _with_session(clear)
+    _tell(json, f"{told['cleared']} failed jobs cleared", **told)
+
+
+def _filter(
+    queue: str | None,
+    state: str | None,
+    lock: str | None,
+    listing: str | None,
+    reservation: str | None,
+    due_from: str | None,
+    due_before: str | None,
+) -> queues.JobFilter:
+    return queues.JobFilter(
+        queues=(queue,) if queue else (),
+        state=state,
+        lock_id=lock,
+        listing_id=listing,
+        reservation_id=reservation,
+        due_from=config.parse_instant("due-from", due_from) if due_from else None,
+        due_before=config.parse_instant("due-before", due_before) if due_before else None,
+    )
 
 
 # Looking
 
 
 @codes.command("list")
-def codes_list(
-    reservation: Annotated[str | None, typer.Option(help="Of this stay only.")] = None,
-    json: Json = False,
-) -> None:
+def codes_list(reservation: OfStay = None, json: Json = False) -> None:
     """List access codes, without their PINs."""
-    show(_rows(audit.CODES, reservation=reservation, code=None), title="codes", as_json=json)
+    tables.show(_rows(audit.CODES, reservation=reservation, code=None), title="codes", as_json=json)
 
 
 @codes.command("show")
@@ -436,65 +816,112 @@ def codes_show(code: CodeId, json: Json = False) -> None:
     """Show one access code, without its PIN."""
     found = _rows(audit.CODES, reservation=None, code=code)
     if not found:
-        raise PinQueueError(f"there is no access code {code}")
-    show(found, title=f"code {code}", as_json=json)
+        raise NotFound(f"there is no access code {code}")
+    if json:
+        typer.echo(tables.dumps(found[0]))
+    else:
+        tables.show(found, title=f"code {code}")
 
 
 @codes.command("reveal")
-def codes_reveal(code: CodeId) -> None:
+def codes_reveal(code: CodeId, json: Json = False) -> None:
     """Print an access code's PIN. Who revealed what, and when, is audited."""
-    sealer = sealing.sealer(read_settings())
-    typer.echo(_with_session(lambda s: audit.reveal(s, sealer, _actor(), code)).digits())
+    sealer = sealing.sealer(config.read_settings())
+    pin = _with_session(lambda s: audit.reveal(s, sealer, _actor(), code)).digits()
+    _tell(json, pin, code=code, pin=pin)
+
+
+@codes.command("reissue")
+def codes_reissue(code: CodeId, json: Json = False) -> None:
+    """Give the stay another PIN on this lock. One that is on the door comes off first."""
+    sealer = sealing.sealer(config.read_settings())
+
+    async def reissue(session: Session) -> dict[str, Any]:
+        now = await store.now(session)
+        given = await access_codes.reissue(session, sealer, _actor(), code, now=now)
+        return {"code": given.id, "reservation_id": given.reservation_id, "state": given.state}
+
+    told = _with_session(reissue)
+    after = "it has another PIN" if told["state"] == "scheduled" else "its PIN comes off first"
+    _tell(json, f"access code {code} is {told['state']}: {after}", **told)
+
+
+@codes.command("verify")
+def codes_verify(code: CodeId, json: Json = False) -> None:
+    """Ask for a PIN, unseen or from stdin, and say whether it is this code's. Exit code 1 if not.
+    That it was asked is audited."""
+    sealer = sealing.sealer(config.read_settings())
+    pin = _asked_pin()
+    right = _with_session(lambda s: audit.verify(s, sealer, _actor(), code, pin))
+    text = f"that is {'' if right else 'not '}the PIN of access code {code}"
+    _tell(json, text, code=code, matches=right)
+    sys.exit(0 if right else 1)
+
+
+def _asked_pin() -> Pin:
+    typed = getpass.getpass("PIN: ") if sys.stdin.isatty() else sys.stdin.readline()
+    try:
+        return Pin(typed.strip())
+    except ValueError as error:
+        raise InputInvalid("pin", str(error)) from None
 
 
 @cli.command("audit")
 def audit_(
-    view: Annotated[str, typer.Argument(help=", ".join(audit.VIEWS))],
-    reservation: Annotated[str | None, typer.Option(help="Of this stay only.")] = None,
+    view: Annotated[str | None, typer.Argument(help="Its name; none lists them.")] = None,
+    reservation: OfStay = None,
     since: Annotated[str | None, typer.Option(help="Of the last 24h, 7d, ... only.")] = None,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Run an audit view."""
+    """Run an audit view, or list them."""
+    if view is None:
+        tables.show(audit.views(), title="views", as_json=json, as_csv=csv)
+        return
     window = config.parse_duration("since", since) if since else None
     found = _with_session(lambda s: audit.view(s, view, reservation, window))
-    show(found, title=view, as_json=json, as_csv=csv)
+    tables.show(found, title=view, as_json=json, as_csv=csv)
 
 
 # Composition
 
 
-def _gateway(settings: Settings, concurrency: int, metrics: Metrics) -> TuyaGateway:
-    return TuyaGateway(
+def _gateway(settings: Settings, concurrency: int, counts: metrics.Metrics) -> tuya.TuyaGateway:
+    return tuya.TuyaGateway(
         region=settings.tuya_region,
         access_id=settings.tuya_access_id,
         access_secret=settings.tuya_access_secret.get_secret_value(),
         url=settings.tuya_url or None,
         ca=settings.tuya_ca or None,
         concurrency=concurrency,
-        metrics=metrics,
+        metrics=counts,
     )
 
 
 def _planner(settings: Settings) -> Planner:
-    return Planner(sealing.sealer(settings), settings.lead)
+    return stays.Planner(sealing.sealer(settings), settings.lead)
 
 
 def _with_session(use: Callable[[Session], Awaitable[T]]) -> T:
     """What one call returns, made in one transaction that commits if it does."""
-    settings = read_settings()
+    settings = config.read_settings()
     settings.require("database_url")
     schema.check(settings.database_url)
 
     async def run() -> T:
-        db = Database(settings.database_url, pool_size=1, name="pinqueue-cli")
+        database = db.Database(settings.database_url, pool_size=1, name="pinqueue-cli")
         try:
-            async with db.transaction() as session:
+            async with database.transaction() as session:
                 return await use(session)
         finally:
-            await db.close()
+            await database.close()
 
     return asyncio.run(run())
+
+
+def _tell(json: bool, text: str, **facts: Any) -> None:
+    """What was done: a text, or the facts of it."""
+    typer.echo(tables.dumps(facts) if json else text)
 
 
 def _rows(query: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
@@ -57,6 +58,22 @@ def parse_duration(name: str, text: str) -> timedelta:
         raise ConfigInvalid(f"--{name}: {error}") from None
     assert isinstance(value, timedelta)  # noqa: S101  # text always becomes one
     return value
+
+
+def parse_instant(name: str, text: str) -> datetime:
+    """A time that a person typed, or how far from now it is; raises ConfigInvalid that names the
+    option."""
+    with contextlib.suppress(ValueError):
+        moment = datetime.fromisoformat(text.strip())
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        ahead = duration(text.strip().removeprefix("-"))
+    except ValueError:
+        raise ConfigInvalid(
+            f"--{name}: write 2026-12-24T15:00Z, or 2h or -2h for so far from now"
+        ) from None
+    assert isinstance(ahead, timedelta)  # noqa: S101  # text always becomes one
+    return datetime.now(UTC) + (-ahead if text.strip().startswith("-") else ahead)
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
@@ -212,7 +229,8 @@ def read_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         raise ConfigInvalid(
             "\n".join(
-                f"PINQUEUE_{'_'.join(str(p) for p in fault['loc'][:1]).upper()}: {fault['msg']}"
+                f"PINQUEUE_{'_'.join(str(p) for p in fault['loc'][:1]).upper()}: "
+                + fault["msg"].removeprefix("Value error, ")
                 for fault in error.errors()
             )
         ) from None

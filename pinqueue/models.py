@@ -415,9 +415,20 @@ class Try(Base):
 
 
 class JobRecord(Base):
-    """A Procrastinate job we deferred: what remains of it once its own row is pruned."""
+    """A Procrastinate job we deferred: what it is found by while its own row is there, and what
+    remains of it after. Triggers keep `next_at` and `listing_id` true."""
 
     __tablename__ = "job_records"
+    __table_args__ = tuple(
+        Index(
+            f"ix_job_records_{owner}_next_at",
+            f"{owner}_id",
+            "next_at",
+            "job_id",
+            postgresql_where=text("state IS NULL"),
+        )
+        for owner in ("lock", "listing")
+    )
 
     job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     operation_id: Mapped[int] = mapped_column(ForeignKey("operations.id"), index=True)
@@ -426,6 +437,9 @@ class JobRecord(Base):
     scheduled_at: Mapped[datetime]
     deferred_at: Mapped[datetime] = _created_at()
     state: Mapped[str | None] = mapped_column(comment="Its last state, written when it is pruned")
+    next_at: Mapped[datetime] = mapped_column(comment="When it rings next, postponed or not")
+    lock_id: Mapped[str] = mapped_column(comment="Of its access code")
+    listing_id: Mapped[str | None] = mapped_column(comment="Of its stay")
 
 
 class JobCount(Base):

@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
@@ -37,15 +37,35 @@ def migrate(url: str, revision: str = "head") -> None:
 
 def check(url: str) -> str:
     """The revision the database is at; raises SchemaWrong unless it is the one we work with."""
-    expected = _head()
     actual = current(url)
-    if actual == expected:
-        return expected
+    if (wrong := fault(actual)) is not None:
+        raise SchemaWrong(wrong)
+    return actual or ""
+
+
+def fault(actual: str | None) -> str | None:
+    """What is wrong with a database at that revision, and what to do; None when nothing is."""
+    if actual == expected():
+        return None
     if actual is None:
-        raise SchemaWrong("the database holds no PinQueue schema yet: run `pinqueue migrate`")
-    raise SchemaWrong(
-        f"the database is at revision {actual}, this PinQueue needs {expected}: "
+        return "the database holds no PinQueue schema yet: run `pinqueue migrate`"
+    return (
+        f"the database is at revision {actual}, this PinQueue needs {expected()}: "
         "run `pinqueue migrate`, or install the version that fits"
+    )
+
+
+@cache
+def expected() -> str | None:
+    """The revision this version of PinQueue works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+async def revision(session: Session) -> str | None:
+    """The revision of the database a session speaks to; None when it was never migrated."""
+    connection = await session.connection()
+    return await connection.run_sync(
+        lambda connection: MigrationContext.configure(connection).get_current_revision()
     )
 
 
@@ -61,18 +81,7 @@ def current(url: str) -> str | None:
         engine.dispose()
 
 
-async def is_current(session: Session) -> bool:
-    """Whether the database is at the revision we work with, asked on a connection that is there."""
-    found = await session.scalars(text("SELECT version_num FROM alembic_version"))
-    return found.all() == [_head()]
-
-
-@cache
-def _head() -> str:
-    return ScriptDirectory.from_config(_config("")).get_current_head() or ""
-
-
-def _config(url: str) -> Config:
+def _config(url: str = "") -> Config:
     config = Config()
     config.set_main_option("script_location", str(_script_location()))
     config.attributes["url"] = url

@@ -6,12 +6,11 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Row = dict[str, Any]
 
@@ -25,30 +24,69 @@ def show(
 ) -> None:
     """JSON is one array; CSV has a header and neutralises what a spreadsheet would run."""
     if as_json:
-        sys.stdout.write(json.dumps(rows, default=_plain, indent=2) + "\n")
+        sys.stdout.write(dumps(rows) + "\n")
     elif as_csv:
         _write_csv(rows)
     elif not rows:
-        Console().print(f"{title}: nothing" if title else "nothing")
+        sys.stdout.write(f"{title}: nothing\n" if title else "nothing\n")
     elif len(rows[0]) > MOST_COLUMNS:
         _write_blocks(rows, title)
     else:
+        from rich.console import Console  # not above: drawing is not needed to say what is wrong
+
         Console().print(table(rows, title))
+
+
+def dumps(value: object) -> str:
+    """As JSON: times in ISO 8601 and UTC, durations in seconds."""
+    return json.dumps(value, default=_plain, indent=2)
+
+
+def show_facts(facts: Row, title: str) -> None:
+    """One thing, a value a line."""
+    _write_blocks([facts], title)
+
+
+def show_health(report: Row, *, as_json: bool) -> None:
+    """Whether all is well, and what is not; then the figures, as far as there are any."""
+    if as_json:
+        sys.stdout.write(dumps(report) + "\n")
+        return
+    lines = ["healthy" if report["healthy"] else "not healthy"]
+    lines += [f"! {told}" for told in (*report["problems"], *report["warnings"])]
+    lines.append(f"database {report['database']}, lock cloud {report['lock_cloud']}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    if report["queues"] is None:
+        return
+    show([{"queue": queue, **jobs} for queue, jobs in report["queues"].items()], title="jobs")
+    show(report["workers"], title="workers")
+    show(
+        [{key: held[key] for key in HELD} for held in report["locks_held"]],
+        title="locks held",
+    )
+
+
+HELD = ("lock_id", "reservation_id", "kind", "holder", "pid", "client", "held_seconds")
 
 
 def _write_blocks(rows: Sequence[Row], title: str) -> None:
     """One row a block, one value a line: as columns so many would be a letter wide."""
     width = max(len(column) for column in rows[0])
     for number, row in enumerate(rows, 1):
-        sys.stdout.write(f"{title} {number} of {len(rows)}\n")
+        sys.stdout.write(title + f" {number} of {len(rows)}" * (len(rows) > 1) + "\n")
         for column, value in row.items():
-            sys.stdout.write(f"  {column:<{width}}  {_text(value)}\n")
+            utc = " UTC" if isinstance(value, datetime) else ""
+            sys.stdout.write(f"  {column:<{width}}  {_text(value)}{utc}\n")
 
 
 def table(rows: Sequence[Row], title: str = "") -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     made = Table(title=title or None, title_justify="left", header_style="bold")
     for column in rows[0]:
-        made.add_column(column, overflow="fold")
+        instants = any(isinstance(row[column], datetime) for row in rows)
+        made.add_column(f"{column} (UTC)" if instants else column, overflow="fold")
     for row in rows:
         made.add_row(*(Text(_text(value)) for value in row.values()))
     return made
@@ -78,17 +116,24 @@ def _harmless(text: str) -> str:
 
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
-        return value.isoformat()
+        return _utc(value).isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
     return str(value)
+
+
+def _utc(value: datetime) -> datetime:
+    """The database gives times in whatever zone its session has."""
+    return value.astimezone(UTC) if value.tzinfo else value
 
 
 def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
+        return _utc(value).strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return f"{value:.1f}"
     if isinstance(value, timedelta):
         return f"{value.total_seconds():.3f} s"
     if isinstance(value, dict | list):

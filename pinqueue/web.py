@@ -42,6 +42,7 @@ LARGEST_GAP = 512 * 1024
 class State(TypedDict):
     """What every request finds at `request.state`."""
 
+    settings: Settings
     db: Database
     planner: Planner
     metrics: Metrics
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> Starlette:
         monitor = Monitor(apart, counts)
         async with monitor.adding():
             yield {
+                "settings": settings,
                 "db": db,
                 "planner": Planner(sealer(settings), settings.lead),
                 "metrics": counts,

@@ -2,9 +2,14 @@
 
 Counting a million rows takes a tenth of a second and more, so triggers write down how the counts
 change: rows of their own, since one row per count would make all webhooks wait for each other.
+
+Of the jobs of one lock or listing, a page in due order is had from an index only where those three
+lie in one row: our record of a job says so of each job that is still there.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -51,6 +56,46 @@ CREATE TRIGGER pinqueue_count_truncated AFTER TRUNCATE ON procrastinate_jobs
     FOR EACH STATEMENT EXECUTE FUNCTION pinqueue_count_jobs();
 """
 
+FOLLOWING = """
+UPDATE job_records SET next_at = coalesce(job.scheduled_at, record.scheduled_at),
+       lock_id = code.lock_id, listing_id = stay.listing_id
+FROM job_records record
+JOIN operations operation ON operation.id = record.operation_id
+JOIN access_codes code ON code.id = operation.access_code_id
+JOIN reservations stay ON stay.id = code.reservation_id
+LEFT JOIN procrastinate_jobs job ON job.id = record.job_id
+WHERE record.job_id = job_records.job_id;
+ALTER TABLE job_records ALTER next_at SET NOT NULL, ALTER lock_id SET NOT NULL;
+CREATE FUNCTION pinqueue_follow_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE job_records SET next_at = NEW.scheduled_at WHERE job_id = NEW.id;
+    RETURN NULL;
+END;
+$$;
+CREATE TRIGGER pinqueue_follow_postponed AFTER UPDATE OF scheduled_at ON procrastinate_jobs
+    FOR EACH ROW WHEN (OLD.scheduled_at IS DISTINCT FROM NEW.scheduled_at)
+    EXECUTE FUNCTION pinqueue_follow_job();
+CREATE FUNCTION pinqueue_follow_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE job_records SET listing_id = NEW.listing_id
+    FROM operations operation
+    JOIN access_codes code ON code.id = operation.access_code_id
+    WHERE code.reservation_id = NEW.id AND job_records.operation_id = operation.id;
+    RETURN NULL;
+END;
+$$;
+CREATE TRIGGER pinqueue_follow_relisted AFTER UPDATE OF listing_id ON reservations
+    FOR EACH ROW WHEN (OLD.listing_id IS DISTINCT FROM NEW.listing_id)
+    EXECUTE FUNCTION pinqueue_follow_stay();
+"""
+
+NOT_FOLLOWING = """
+DROP TRIGGER pinqueue_follow_postponed ON procrastinate_jobs;
+DROP TRIGGER pinqueue_follow_relisted ON reservations;
+DROP FUNCTION pinqueue_follow_job();
+DROP FUNCTION pinqueue_follow_stay();
+"""
+
 UNCOUNTING = """
 DROP TRIGGER pinqueue_count_inserted ON procrastinate_jobs;
 DROP TRIGGER pinqueue_count_updated ON procrastinate_jobs;
@@ -58,6 +103,14 @@ DROP TRIGGER pinqueue_count_deleted ON procrastinate_jobs;
 DROP TRIGGER pinqueue_count_truncated ON procrastinate_jobs;
 DROP FUNCTION pinqueue_count_jobs();
 """
+
+RECORDED: tuple[sa.Column[Any], ...] = (
+    sa.Column(
+        "next_at", sa.DateTime(timezone=True), comment="When it rings next, postponed or not"
+    ),
+    sa.Column("lock_id", sa.Text(), comment="Of its access code"),
+    sa.Column("listing_id", sa.Text(), comment="Of its stay"),
+)
 
 
 def upgrade() -> None:
@@ -97,14 +150,29 @@ def upgrade() -> None:
     )
     op.get_bind().exec_driver_sql(COUNTING)
     op.create_index(
-        "pinqueue_jobs_status_scheduled_at",
+        "pinqueue_jobs_queue_status_scheduled_at",
         "procrastinate_jobs",
-        ["status", "scheduled_at", "id"],
+        ["queue_name", "status", "scheduled_at", "id"],
     )
+    for column in RECORDED:
+        op.add_column("job_records", column)
+    op.get_bind().exec_driver_sql(FOLLOWING)
+    for owner in ("lock", "listing"):
+        op.create_index(
+            f"ix_job_records_{owner}_next_at",
+            "job_records",
+            [f"{owner}_id", "next_at", "job_id"],
+            postgresql_where=sa.text("state IS NULL"),
+        )
 
 
 def downgrade() -> None:
-    op.drop_index("pinqueue_jobs_status_scheduled_at", "procrastinate_jobs")
+    op.get_bind().exec_driver_sql(NOT_FOLLOWING)
+    op.drop_index("ix_job_records_listing_next_at", "job_records")
+    op.drop_index("ix_job_records_lock_next_at", "job_records")
+    for column in ("listing_id", "lock_id", "next_at"):
+        op.drop_column("job_records", column)
+    op.drop_index("pinqueue_jobs_queue_status_scheduled_at", "procrastinate_jobs")
     op.get_bind().exec_driver_sql(UNCOUNTING)
     op.drop_table("job_counts")
     op.drop_column("reservations", "pins_withheld_at")

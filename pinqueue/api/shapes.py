@@ -279,11 +279,23 @@ class HeldLock(Told):
     held_seconds: float | None
 
 
+class Revisions(Told):
+    current: str | None = Field(description="null: never migrated")
+    expected: str
+
+
 class Health(Told):
     healthy: bool
-    database: Literal["ok", "unavailable"]
-    schema_: Literal["current", "wrong"] | None = Field(
-        default=None, serialization_alias="schema", description="null: nobody could look"
+    problems: list[str] = Field(description="Why it is not healthy, as sentences")
+    warnings: list[str] = Field(description="What wants a look and does not make it unhealthy")
+    database: Literal["ok", "unreachable"]
+    schema_: Revisions | None = Field(
+        validation_alias="schema",
+        serialization_alias="schema",
+        description="null: nobody could look",
+    )
+    lock_cloud: Literal["reachable", "unreachable", "not set"] | None = Field(
+        description="null: nobody has looked"
     )
     queues: dict[Queue, dict[JobState, int]] | None = Field(
         default=None, description="Jobs by state"

@@ -72,8 +72,10 @@ class Running:
 
 
 SHELL = """
-import json, os, sys, traceback
+import importlib, json, os, sys, traceback
 from pinqueue import cli
+for module in [value for value in vars(cli).values() if isinstance(value, cli.Later)]:
+    importlib.import_module(module.module)
 for line in sys.stdin:
     asked = json.loads(line)
     child = os.fork()

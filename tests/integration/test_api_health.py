@@ -27,7 +27,9 @@ def test_it_is_good_while_a_worker_lives_and_nothing_is_overdue(web: Web) -> Non
     assert (told["healthy"], told["workers"]) == (False, [])
     web.execute(WORKER)
     told = who.get("/api/health")
-    assert (told["healthy"], told["database"], told["schema"]) == (True, "ok", "current")
+    assert (told["healthy"], told["database"], told["lock_cloud"]) == (True, "ok", "not set")
+    assert told["schema"]["current"] == told["schema"]["expected"]
+    assert (told["problems"], told["warnings"]) == ([], [])
     assert [one["active_jobs"] for one in told["workers"]] == [0]
     assert told["queues"]["generate_pin"]["delayed"] == 1
     assert (told["oldest_overdue_seconds"], told["overdue_pins"]) == (0, 0)
@@ -47,7 +49,8 @@ def test_another_schema_is_told(web: Web) -> None:
     web.execute(WORKER)
     web.execute("UPDATE alembic_version SET version_num = 'another'")
     told = who.told(503, "GET", "/api/health")
-    assert (told["healthy"], told["schema"]) == (False, "wrong")
+    assert (told["healthy"], told["schema"]["current"]) == (False, "another")
+    assert "run `pinqueue migrate`" in told["problems"][0]
 
 
 @pytest.mark.parametrize("how", ["cut", "fall_silent"])
@@ -59,6 +62,6 @@ def test_without_a_database_it_answers_within_a_second(
         who.told(503, "GET", "/api/health")
         getattr(wire, how)()
         answer = who.call("GET", "/api/health")
-        assert (answer.status, answer.json()["database"]) == (503, "unavailable")
+        assert (answer.status, answer.json()["database"]) == (503, "unreachable")
         assert answer.seconds < 1
         wire.mend()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from pinqueue.config import (
     LOCK_CLOUD,
     LONGEST,
     STORE,
+    TUYA_REGIONS,
     Settings,
     duration,
     parse_duration,
+    parse_instant,
     read_settings,
 )
 from pinqueue.errors import ConfigInvalid
@@ -275,3 +277,40 @@ def test_no_secret_is_shown(show: Any) -> None:
     shown = show(read_settings(**FULL))
     assert "worker_concurrency" in shown
     assert not re.search(f"canary|{KEY}|{OTHER_KEY}", shown)
+
+
+def test_a_fault_is_told_in_our_words_alone() -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        read_settings(database_url="mysql://x", lead="soon", tuya_region="mars", _env_file=None)
+    assert str(refused.value).splitlines() == [
+        "PINQUEUE_DATABASE_URL: must start with postgresql://",
+        "PINQUEUE_LEAD: write a duration as 250ms, 90s, 10m, 1h30m or 2d",
+        f"PINQUEUE_TUYA_REGION: must be one of {', '.join(TUYA_REGIONS)}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "ahead"), [("2h", 7200), ("-2h", -7200), (" 90s ", 90), ("-1d", -86400)]
+)
+def test_a_time_may_be_told_by_how_far_it_is_from_now(text: str, ahead: int) -> None:
+    expected = datetime.now(UTC) + timedelta(seconds=ahead)
+    assert abs(parse_instant("since", text) - expected) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-12-24T15:00:00-03:00", datetime(2026, 12, 24, 18, tzinfo=UTC)),
+        ("2026-12-24T15:00Z", datetime(2026, 12, 24, 15, tzinfo=UTC)),
+        ("2026-12-24 15:00", datetime(2026, 12, 24, 15, tzinfo=UTC)),
+        ("2026-12-24", datetime(2026, 12, 24, tzinfo=UTC)),
+    ],
+)
+def test_a_time_without_offset_is_utc(text: str, instant: datetime) -> None:
+    assert parse_instant("due-from", text) == instant
+
+
+@pytest.mark.parametrize("text", ["", "soon", "--2h", "2026-13-01", "25:00", "-"])
+def test_what_is_no_time_is_refused_by_the_name_of_its_option(text: str) -> None:
+    with pytest.raises(ConfigInvalid, match=r"^--due-from: write "):
+        parse_instant("due-from", text)

@@ -64,7 +64,7 @@ def test_no_unknown_command_is_shown() -> None:
     words = {tuple(command.split()[1:]) for command in COMMANDS}
     first = {command[0] for command in words}
     for code in _code():
-        for typed in re.finditer(r"(?:^|[ /])pinqueue ([a-z]+)(?: ([a-z]+))?", code):
+        for typed in re.finditer(r"(?:^|[ /])pinqueue ([a-z]+)(?: ([a-z-]+))?", code):
             assert typed[1] in first, typed[0]
             assert (typed[1],) in words or (typed[1], typed[2]) in words or not typed[2], typed[0]
 

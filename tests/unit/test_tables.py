@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pinqueue.tables import show, table
+from pinqueue.tables import HELD, show, show_health, table
 
 ROW: dict[str, Any] = {
     "job_id": 7,
@@ -99,6 +99,40 @@ def test_a_table_names_its_columns_and_shows_each_value_for_a_person() -> None:
     for text in (*ROW, "2026-06-01 12:30:00", "1.500 s", "asleep", "True"):
         assert text in drawn
     assert "None" not in drawn
+
+
+def test_times_are_shown_in_utc_and_say_so_whatever_zone_the_database_gave_them_in() -> None:
+    there = datetime(2026, 6, 1, 9, 30, tzinfo=timezone(timedelta(hours=-3)))
+    drawn = _table({"at": None}, {"at": there})
+    assert "at (UTC)" in drawn
+    assert "2026-06-01 12:30:00" in drawn
+    assert json.loads(_shown([{"at": there}], as_json=True)) == [
+        {"at": "2026-06-01T12:30:00+00:00"}
+    ]
+    many = _shown([{str(number): there for number in range(9)}], title="stay")
+    assert many.startswith("stay\n")
+    assert many.count("2026-06-01 12:30:00 UTC") == 9
+
+
+def test_health_is_told_to_a_person_with_what_is_wrong_first() -> None:
+    report: dict[str, Any] = {
+        "healthy": False,
+        "problems": ["no worker is alive"],
+        "warnings": ["3 PINs"],
+        "database": "ok",
+        "lock_cloud": "reachable",
+        "queues": {"generate_pin": {"waiting": 41}},
+        "workers": [],
+        "locks_held": [dict.fromkeys(HELD, 17.25)],
+    }
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", out)
+        show_health(report, as_json=False)
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == ["not healthy", "! no worker is alive", "! 3 PINs"]
+    for text in ("41", "workers: nothing", "held_seconds", "17.2"):
+        assert text in out.getvalue()
 
 
 @pytest.mark.parametrize("text", ["[red]Ana[/red]", "[5]", "a\\[b]", "[/]", "[link=x]y", "a\\"])
