@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 from collections.abc import Coroutine
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -178,7 +177,7 @@ async def _apply(
     now: datetime,
 ) -> str:
     source_id = source.id
-    booking = replace(booking, reservation_id=reservations.own_id(source, booking.reservation_id))
+    booking = await reservations.under_own_id(session, source, booking)
     told = {"reservation_id": booking.reservation_id, "event_id": booking.event_id}
     try:
         outcome = await reservations.receive(session, planner, source_id, booking, now)
