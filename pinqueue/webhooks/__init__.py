@@ -22,7 +22,7 @@ from pinqueue.errors import BookingInvalid, Conflict, DatabaseUnavailable
 from pinqueue.inventory import NAME
 from pinqueue.models import Source
 from pinqueue.reservations import Booking, Planner
-from pinqueue.webhooks import pinqueue, stays
+from pinqueue.webhooks import hospitable, pinqueue, stays
 from pinqueue.webhooks.body import Refusal, parse
 from pinqueue.webhooks.sender import Received, Sender, Told
 
@@ -30,7 +30,11 @@ log = logs.get(__name__)
 
 T = TypeVar("T")
 
-SENDERS: dict[str, Sender] = {"pinqueue": pinqueue, "stays": stays}
+SENDERS: dict[str, Sender] = {
+    "pinqueue": pinqueue,
+    "stays": stays,
+    "hospitable": hospitable,
+}
 """By source kind."""
 
 LARGEST_BODY = 256 * 1024
