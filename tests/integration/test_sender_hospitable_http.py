@@ -20,9 +20,9 @@ from pinqueue.simulator import Control
 from tests import factories
 from tests.operating import held, ring
 from tests.senders import hospitable, using
+from tests.senders.api import Played
 from tests.senders.hospitable import PROPERTY, SECRET, STAY, TOKEN, changed, event, raw, sign
 from tests.senders.hospitable import status as status_of
-from tests.senders.playing import Played
 from tests.serving import EVENT, PLANNED, Answer, Web
 from tests.serving import STAY as STAY_ROWS
 

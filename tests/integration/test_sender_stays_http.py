@@ -20,7 +20,7 @@ from pinqueue.simulator import Control
 from tests import factories
 from tests.operating import held, ring
 from tests.senders import stays, using
-from tests.senders.playing import Played
+from tests.senders.api import Played
 from tests.senders.stays import LISTING, LONG, SECRET, SHORT
 from tests.serving import EVENT, PLANNED, STAY, Answer, Web
 

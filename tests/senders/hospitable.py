@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.senders.playing import Played, playing
+from tests.senders.api import Played, playing
 
 SECRET, TOKEN = "cmVudGFsc0BleGFtcGxlLmNvbQ==", "eyJ0eXAiOiJKV1QifQ.token"
 ULID = "01GTKD6ZYFVQMR0RWP4HBBHNZC"

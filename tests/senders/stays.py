@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.senders.playing import Played, playing
+from tests.senders.api import Played, playing
 
 LOGIN, PASSWORD = "a1b2c3d4", "e5f6a7b8"
 SECRET = "stays-path-secret_0123456789"
