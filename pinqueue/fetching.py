@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -56,6 +55,8 @@ async def fetch(db: Database, planner: Planner, event_row: int) -> None:
         if booking is None:
             # Absence is not cancellation: the stay keeps its PIN until somebody says otherwise.
             await _record(session, source, "source:booking_missing", event.reservation_id)
+            # The id may name something else than a booking: what changed is in the list, though.
+            await store.reconcile_again(session, source.id, EVERY)
         else:
             outcome = await _apply(session, planner, source, booking)
             outcome = "fetched" if outcome in ("accepted", "unchanged") else outcome
@@ -116,7 +117,7 @@ async def _compare(db: Database, planner: Planner, source: Source) -> tuple[int,
 
 
 async def _apply(session: Session, planner: Planner, source: Source, booking: Booking) -> str:
-    booking = replace(booking, reservation_id=reservations.own_id(source, booking.reservation_id))
+    booking = await reservations.under_own_id(session, source, booking)
     now = await store.now(session)
     outcome = await reservations.receive(
         session, planner, source.id, booking, now, only_if_other=True

@@ -233,6 +233,9 @@ class Reservation(Base):
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, comment="The id its source gave it")
+    other_id: Mapped[str | None] = mapped_column(
+        index=True, comment="The second id its source has for it, made ours as the first is"
+    )
     source_id: Mapped[str | None] = mapped_column(ForeignKey("sources.id"))
     listing_id: Mapped[str | None] = mapped_column(ForeignKey("listings.id"), index=True)
     status: Mapped[str]

@@ -37,6 +37,8 @@ class Booking:
     guest_phone: str | None = None
     lead: timedelta | None = None
     """The stay's own; None leaves it as it is."""
+    other_id: str | None = None
+    """A second id that the sender has for the stay, where its events may tell either."""
 
     @property
     def version(self) -> tuple[datetime, datetime, bool, str]:
@@ -49,6 +51,23 @@ def own_id(source: Source, reservation_id: str) -> str:
     """Our id of a sender's reservation. Property systems count theirs, so two of them use the same:
     the source's name goes before it. Our own kind's ids are the sender's to choose."""
     return reservation_id if source.kind == "pinqueue" else f"{source.id}:{reservation_id}"
+
+
+TWO_IDS = frozenset({"stays"})
+"""The kinds of source whose events name a stay by either of two ids."""
+
+
+async def under_own_id(session: Session, source: Source, booking: Booking) -> Booking:
+    """The booking under our id of its stay: the one it is known by, where the sender has two."""
+    own = own_id(source, booking.reservation_id)
+    if source.kind not in TWO_IDS:
+        return replace(booking, reservation_id=own)
+    other = own_id(source, booking.other_id) if booking.other_id else None
+    ids = [own, other] if other else [own]
+    known = await store.reservation_by_either_id(session, ids)
+    if known is not None and known == other:
+        other = own
+    return replace(booking, reservation_id=known or own, other_id=other)
 
 
 @dataclass(frozen=True)
@@ -360,6 +379,7 @@ def _stay_values(booking: Booking, stay: Reservation | None, listing: Listing) -
 
 def _says_nothing_new(booking: Booking, stay: Reservation, values: dict[str, object]) -> bool:
     same = all(getattr(stay, column) == value for column, value in values.items())
+    same &= booking.other_id in (None, stay.other_id)
     return same and booking.status in (None, stay.status)
 
 
@@ -395,6 +415,8 @@ async def _write(
     }
     if booking.lead is not None:
         values["lead"] = booking.lead
+    if booking.other_id is not None:
+        values["other_id"] = booking.other_id
     if stay is not None and stay.status != status:
         values["pins_withheld_at"] = None  # withheld from the stay as it was, not from a new one
     if stay is None:

@@ -128,6 +128,15 @@ def columns() -> tuple[tuple[str, sa.Column[Any]], ...]:
         (
             "reservations",
             sa.Column(
+                "other_id",
+                sa.Text(),
+                nullable=True,
+                comment="The second id its source has for it, made ours as the first is",
+            ),
+        ),
+        (
+            "reservations",
+            sa.Column(
                 "early_check_in_at",
                 sa.DateTime(timezone=True),
                 nullable=True,
@@ -155,6 +164,7 @@ def upgrade() -> None:
         ["received_at"],
         postgresql_where=sa.text("outcome = 'fetching'"),
     )
+    op.create_index(op.f("ix_reservations_other_id"), "reservations", ["other_id"])
     op.create_check_constraint(
         op.f("ck_listings_buffers_up_to_a_day"),
         "listings",
@@ -173,6 +183,7 @@ def downgrade() -> None:
         _replace_check(table, name, old)
     op.alter_column("listings", "id", comment="The id its webhooks use")
     op.drop_index("ix_webhook_events_fetching", "webhook_events")
+    op.drop_index(op.f("ix_reservations_other_id"), "reservations")
     for table, column in reversed(columns()):
         op.drop_column(table, column.name)
 

@@ -242,6 +242,25 @@ async def reservation_for_update(session: Session, reservation_id: str) -> Reser
     return row
 
 
+_EITHER_ID = 0x50510003
+"""The advisory locks that keep two tellings of one stay apart, each by another of its ids."""
+
+
+async def reservation_by_either_id(session: Session, ids: Sequence[str]) -> str | None:
+    """Our id of the stay that is known by one of these; held until this transaction ends, so that
+    no other makes a second stay of it. One that is known by both its ids comes first."""
+    for id_ in sorted(ids):
+        query = text("SELECT pg_advisory_xact_lock(:space, hashtext(:id))")
+        await session.execute(query, {"space": _EITHER_ID, "id": id_})
+    found: str | None = await session.scalar(
+        select(Reservation.id)
+        .where(or_(Reservation.id.in_(ids), Reservation.other_id.in_(ids)))
+        .order_by(Reservation.other_id.is_(None), Reservation.source_updated_at.desc())
+        .limit(1)
+    )
+    return found
+
+
 async def insert_reservation(session: Session, **values: Any) -> bool:
     """False when another transaction was first to create it."""
     inserted = await session.scalar(

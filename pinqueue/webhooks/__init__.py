@@ -7,7 +7,7 @@ transaction. A 2xx leaves only after COMMIT. Answers follow reliability.md (b).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,13 +21,17 @@ from pinqueue.inventory import NAME
 from pinqueue.models import Source
 from pinqueue.patience import within
 from pinqueue.reservations import Booking, Planner
-from pinqueue.webhooks import pinqueue
+from pinqueue.webhooks import hospitable, pinqueue, stays
 from pinqueue.webhooks.body import Refusal, parse, receive_body
 from pinqueue.webhooks.sender import Received, Sender, Told
 
 log = logs.get(__name__)
 
-SENDERS: dict[str, Sender] = {"pinqueue": pinqueue}
+SENDERS: dict[str, Sender] = {
+    "pinqueue": pinqueue,
+    "stays": stays,
+    "hospitable": hospitable,
+}
 """By source kind."""
 
 ANSWER_WITHIN = 1.5
@@ -155,7 +159,7 @@ async def _apply(
     now: datetime,
 ) -> str:
     source_id = source.id
-    booking = replace(booking, reservation_id=reservations.own_id(source, booking.reservation_id))
+    booking = await reservations.under_own_id(session, source, booking)
     told = {"reservation_id": booking.reservation_id, "event_id": booking.event_id}
     try:
         outcome = await reservations.receive(session, planner, source_id, booking, now)
