@@ -139,7 +139,7 @@ async def _store(session: Session, planner: Planner, source_id: str, received: R
     digest = hashlib.sha256(received.raw).digest()
     event_row = await store.insert_event(session, source.id, event_id, digest, told.type, body)
     if event_row is None:
-        return await _repeat(session, source, event_id, digest)
+        return await _repeat(session, source, event_id, digest, told)
     return await apply(session, planner, source, event_row, told, now)
 
 
@@ -149,7 +149,7 @@ async def apply(
     """Let a stored event have its effect; returns its outcome, which the event's row keeps."""
     if told.fetch is not None and source.api is not None:
         reservation_id = reservations.own_id(source, told.fetch)
-        await fetching.put(session, event_row)
+        await fetching.put(session, event_row, told.fetch_after)
         await store.set_event_outcome(session, event_row, "fetching", reservation_id, None)
         return "fetching"
     if told.booking is not None:
@@ -248,9 +248,15 @@ def _secrets(planner: Planner, source: Source, now: datetime) -> list[str]:
     return [planner.sealer.open(f"source:{source.id}", secret) for secret in sealed]
 
 
-async def _repeat(session: Session, source: Source, event_id: str, digest: bytes) -> str:
-    other = await store.event_body_sha256(session, source.id, event_id) != digest
-    if other and SENDERS[source.kind].ID_NAMES_DELIVERY:
+async def _repeat(
+    session: Session, source: Source, event_id: str, digest: bytes, told: Told
+) -> str:
+    if not SENDERS[source.kind].ID_NAMES_DELIVERY:
+        # A retry, or another change that the sender tells in the same words: its API knows.
+        if told.fetch is not None and source.api is not None:
+            await fetching.put_again(session, source.id, event_id, told.fetch_after)
+        return "duplicate"
+    if await store.event_body_sha256(session, source.id, event_id) != digest:
         message = "this event id came before with another body: use a new one"
         audit = {"event_id": event_id, "reason": "the sender used an event id for two bodies"}
         raise Refusal(409, "event_id_reused", message, audit=audit)
