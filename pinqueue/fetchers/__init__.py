@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from pinqueue.errors import InputInvalid, SourceBusy, SourceRefused, SourceUnreachable
+from pinqueue.fetchers import hostaway
 from pinqueue.fetchers.reading import Rooms
 from pinqueue.reservations import Booking
 
@@ -129,7 +130,7 @@ def checked_api(kind: str, url: str, token: str, user: str) -> Api:
     return Api(url, token, user)
 
 
-FETCHERS: dict[str, Fetcher] = {}
+FETCHERS: dict[str, Fetcher] = {"hostaway": hostaway}
 """By source kind; a sender whose API is not read has none."""
 
 ENDS: dict[str, frozenset[str]] = {}
