@@ -91,11 +91,12 @@ def checked(shape: type[AnyShape], body: dict[str, Any]) -> AnyShape:
         ) from None
 
 
-def _digits(value: Any) -> Any:
+def number_as_text(value: Any) -> Any:
+    """For an id that its sender writes either way."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-NumberedId = Annotated[str, BeforeValidator(_digits), Field(pattern=r"^[0-9]{1,20}$")]
+NumberedId = Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^[0-9]{1,20}$")]
 """The id of senders that count theirs, which some write as a text now and then."""
 
 
