@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from pinqueue.errors import InputInvalid, SourceBusy, SourceRefused, SourceUnreachable
-from pinqueue.fetchers import cloudbeds, hostaway
+from pinqueue.fetchers import cloudbeds, hostaway, smoobu
 from pinqueue.fetchers.reading import Rooms
 from pinqueue.reservations import Booking
 
@@ -130,9 +130,12 @@ def checked_api(kind: str, url: str, token: str, user: str) -> Api:
     return Api(url, token, user)
 
 
-FETCHERS: dict[str, Fetcher] = {"hostaway": hostaway, "cloudbeds": cloudbeds}
+FETCHERS: dict[str, Fetcher] = {"hostaway": hostaway, "cloudbeds": cloudbeds, "smoobu": smoobu}
 """By source kind; a sender whose API is not read has none."""
 
-ENDS: dict[str, frozenset[str]] = {"cloudbeds": frozenset({"reservation/deleted"})}
+ENDS: dict[str, frozenset[str]] = {
+    "cloudbeds": frozenset({"reservation/deleted"}),
+    "smoobu": frozenset({"cancelReservation", "deleteReservation"}),
+}
 """By source kind: the types of events that end a booking. The API need not have it any more then,
 and the two together are no mere absence."""

@@ -165,7 +165,7 @@ def compare(web: Web) -> None:
     web.do(lambda db, planner: fetching.reconcile(db, planner, every=timedelta(0)))
 
 
-def stays(web: Web) -> dict[str, tuple[str, str, str]]:
+def stays(web: Web) -> dict[str, tuple[Any, ...]]:
     """Each stay's status and days, as its listing's clock has them."""
     rows = web.ask(
         "SELECT id, status, (check_in_at AT TIME ZONE 'America/Sao_Paulo')::text AS i,"
