@@ -7,7 +7,7 @@ is. A list that is empty or far shorter than the last one raises an alarm instea
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 from pinqueue import alarms, logs, reservations, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import BookingInvalid, Conflict, SourceError
-from pinqueue.fetchers import FETCHERS, Api, Client, http_client
+from pinqueue.fetchers import ENDS, FETCHERS, Api, Client, http_client
+from pinqueue.fetchers.reading import Rooms
+from pinqueue.lifecycle import ReservationStatus
 from pinqueue.models import Source, WebhookEvent
 from pinqueue.reservations import Booking, Planner
 
@@ -32,11 +34,21 @@ SHRUNKEN = 0.5
 """Fewer than half the bookings of the last time: more likely a fault of the list than cancelled."""
 
 
-async def put(session: Session, event_row: int) -> None:
-    """Have the booking that an event names read once its transaction is committed."""
+async def put(session: Session, event_row: int, after: timedelta = timedelta(0)) -> None:
+    """Have the booking that an event names read once its transaction is committed, and so long
+    `after` it as the sender's API may not know yet what its webhook tells."""
     event = await session.get_one(WebhookEvent, event_row)
-    event.job_id = await alarms.defer(session, FETCH, event_row=event_row)
+    at = await store.now(session) + after if after else None
+    event.job_id = await alarms.defer(session, FETCH, at, event_row=event_row)
     await session.flush()
+
+
+async def put_again(session: Session, source_id: str, event_id: str, after: timedelta) -> None:
+    """The same for an event that came before, unless its booking is still to be read."""
+    event = await store.event_for_update(session, source_id, event_id)
+    if event.outcome != "fetching":
+        event.outcome = "fetching"
+        await put(session, event.id, after)
 
 
 async def fetch(db: Database, planner: Planner, event_row: int) -> None:
@@ -49,20 +61,29 @@ async def fetch(db: Database, planner: Planner, event_row: int) -> None:
         return
     async with _client(db, planner, source, asked_at) as client:
         named = event.reservation_id.removeprefix(f"{source.id}:")
-        booking = await FETCHERS[source.kind].booking(client, named)
+        read = await FETCHERS[source.kind].booking(client, named)
+    if read is None and event.type in ENDS.get(source.kind, ()):
+        read = Rooms(named, [_over(named, asked_at)])
     async with db.transaction() as session:
-        outcome = "fetched"
-        if booking is None:
+        outcome, listing_id = "fetched", None
+        if read is None:
             # Absence is not cancellation: the stay keeps its PIN until somebody says otherwise.
             await _record(session, source, "source:booking_missing", event.reservation_id)
             # The id may name something else than a booking: what changed is in the list, though.
             await store.reconcile_again(session, source.id, EVERY)
         else:
-            outcome = await _apply(session, planner, source, booking)
-            outcome = "fetched" if outcome in ("accepted", "unchanged") else outcome
-        listing_id = booking.listing_id if booking else None
+            outcome, listing_id = _outcome(await _apply(session, planner, source, read, asked_at))
         await store.set_event_outcome(session, event_row, outcome, event.reservation_id, listing_id)
     log.info("booking-fetched", source=source.id, event_row=event_row, outcome=outcome)
+
+
+def _outcome(applied: Sequence[tuple[str, Booking]]) -> tuple[str, str | None]:
+    """What became of an event whose booking was read: what still needs a person comes first."""
+    for wanted in ("unmapped", "incomplete", "refused"):
+        for outcome, booking in applied:
+            if outcome == wanted:
+                return ("ignored" if outcome == "refused" else outcome), booking.listing_id
+    return "fetched", applied[0][1].listing_id if applied else None
 
 
 async def reconcile(db: Database, planner: Planner, *, every: timedelta = EVERY) -> None:
@@ -100,31 +121,49 @@ async def _compare(db: Database, planner: Planner, source: Source) -> tuple[int,
         asked_at = await store.now(session)
     since, until = (asked_at - PAST).date(), (asked_at + AHEAD).date()
     async with _client(db, planner, source, asked_at) as client:
-        async for booking in FETCHERS[source.kind].bookings(client, since, until):
+        async for read in FETCHERS[source.kind].bookings(client, since, until):
             listed += 1
-            try:
-                async with db.transaction() as session:
-                    outcome = await _apply(session, planner, source, booking)
-            except (BookingInvalid, Conflict) as error:
-                outcome = "refused"
-                async with db.transaction() as session:
-                    stay_id = reservations.own_id(source, booking.reservation_id)
-                    await _record(
-                        session, source, "source:booking_refused", stay_id, reason=str(error)
-                    )
-            changed += outcome == "accepted"
+            async with db.transaction() as session:
+                applied = await _apply(session, planner, source, read, asked_at)
+            changed += any(outcome == "accepted" for outcome, _ in applied)
     return listed, changed
 
 
-async def _apply(session: Session, planner: Planner, source: Source, booking: Booking) -> str:
+async def _apply(
+    session: Session, planner: Planner, source: Source, read: Booking | Rooms, asked_at: datetime
+) -> list[tuple[str, Booking]]:
+    """Apply what was read of one reservation; returns what became of each of its stays."""
+    stays = [read] if isinstance(read, Booking) else list(read.stays)
+    if isinstance(read, Rooms):
+        theirs = {stay.reservation_id for stay in stays}
+        ours = await store.rooms_of(
+            session, source.id, reservations.own_id(source, read.reservation_id)
+        )
+        named = [id_.removeprefix(f"{source.id}:") for id_ in ours]
+        stays += [_over(id_, asked_at) for id_ in named if id_ not in theirs]
+    return [(await _apply_stay(session, planner, source, stay), stay) for stay in stays]
+
+
+async def _apply_stay(session: Session, planner: Planner, source: Source, booking: Booking) -> str:
     booking = await reservations.under_own_id(session, source, booking)
     now = await store.now(session)
-    outcome = await reservations.receive(
-        session, planner, source.id, booking, now, only_if_other=True
-    )
+    try:
+        async with session.begin_nested():
+            outcome = await reservations.receive(
+                session, planner, source.id, booking, now, only_if_other=True
+            )
+    except (BookingInvalid, Conflict) as error:
+        await _record(
+            session, source, "source:booking_refused", booking.reservation_id, reason=str(error)
+        )
+        return "refused"
     if outcome == "accepted":
         await _record(session, source, "source:booking_read", booking.reservation_id)
     return outcome
+
+
+def _over(reservation_id: str, asked_at: datetime) -> Booking:
+    return Booking(reservation_id, ReservationStatus.CANCELLED, asked_at, asked_at, "api")
 
 
 async def _record(

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import httpx2
 
 from pinqueue.errors import InputInvalid, SourceBusy, SourceRefused, SourceUnreachable
-from pinqueue.fetchers import hospitable, stays
+from pinqueue.fetchers import cloudbeds, hospitable, hostaway, smoobu, stays
+from pinqueue.fetchers.reading import Rooms
 from pinqueue.reservations import Booking
 
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0)
@@ -51,10 +52,10 @@ class Fetcher(Protocol):
     URL: str
     """Where its API lives, unless the source says otherwise."""
 
-    async def booking(self, client: Client, reservation_id: str) -> Booking | None:
+    async def booking(self, client: Client, reservation_id: str) -> Booking | Rooms | None:
         """One booking as it is now; None when the sender has none by that id (any more)."""
 
-    def bookings(self, client: Client, since: date, until: date) -> AsyncIterator[Booking]:
+    def bookings(self, client: Client, since: date, until: date) -> AsyncIterator[Booking | Rooms]:
         """Every booking, cancelled ones too, of which some night lies between these days."""
 
 
@@ -91,13 +92,18 @@ def _read(answer: httpx2.Response) -> Any:
     if answer.status_code != 200:
         raise SourceUnreachable(f"the sender's API answered {answer.status_code}")
     try:
-        return answer.json()
+        found = answer.json()
     except ValueError:
         raise SourceUnreachable("the sender's API answered with something else than JSON") from None
+    if found is None:  # it would read like a 404
+        raise SourceUnreachable("the sender's API answered with nothing")
+    return found
 
 
 def _retry_after(answer: httpx2.Response) -> float | None:
     text = answer.headers.get("retry-after", "")
+    if not text and (until := answer.headers.get("x-ratelimit-retry-after", "")).isdecimal():
+        return max(float(until[:12]) - datetime.now(UTC).timestamp(), 0)  # Smoobu tells an instant
     if text.isdecimal():
         return float(text[:6])
     try:
@@ -124,5 +130,18 @@ def checked_api(kind: str, url: str, token: str, user: str) -> Api:
     return Api(url, token, user)
 
 
-FETCHERS: dict[str, Fetcher] = {"stays": stays, "hospitable": hospitable}
+FETCHERS: dict[str, Fetcher] = {
+    "stays": stays,
+    "hospitable": hospitable,
+    "hostaway": hostaway,
+    "cloudbeds": cloudbeds,
+    "smoobu": smoobu,
+}
 """By source kind; a sender whose API is not read has none."""
+
+ENDS: dict[str, frozenset[str]] = {
+    "cloudbeds": frozenset({"reservation/deleted"}),
+    "smoobu": frozenset({"cancelReservation", "deleteReservation"}),
+}
+"""By source kind: the types of events that end a booking. The API need not have it any more then,
+and the two together are no mere absence."""

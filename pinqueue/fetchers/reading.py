@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
-from pinqueue.schedule import EARLIEST_YEAR, LATEST_YEAR
+from pinqueue.reservations import Booking
+from pinqueue.schedule import EARLIEST_YEAR, LATEST_YEAR, LONGEST_STAY
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """A reservation of several rooms, of which each is a stay of its own."""
+
+    reservation_id: str
+    stays: Sequence[Booking]
+    """All there are. Their ids are `reservation_id`, or begin with it and a hyphen: ours of that
+    form that are not among these are over, since the sender tells the reservation without them."""
 
 
 def identifier(value: Any) -> str | None:
@@ -46,3 +59,15 @@ def part(value: Any, *path: str | int) -> Any:
         else:
             return None
     return value
+
+
+def days(arrival: Any, departure: Any) -> tuple[str, str] | tuple[None, None]:
+    """The days of a stay; nothing where they cannot be those of one, whatever the sender meant."""
+    try:
+        first, last = (date.fromisoformat(str(day)[:10]) for day in (arrival, departure))
+    except ValueError:
+        return None, None
+    nights = (last - first).days
+    if not (EARLIEST_YEAR <= first.year < LATEST_YEAR and 0 < nights < LONGEST_STAY.days):
+        return None, None
+    return first.isoformat(), last.isoformat()

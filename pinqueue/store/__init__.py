@@ -116,6 +116,17 @@ async def event_body_sha256(session: Session, source_id: str, event_id: str) -> 
     return digest
 
 
+async def event_for_update(session: Session, source_id: str, event_id: str) -> WebhookEvent:
+    """An event by the sender's id for it, held against whoever else would change it."""
+    found = await session.scalars(
+        select(WebhookEvent)
+        .filter_by(source_id=source_id, event_id=event_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return found.one()
+
+
 async def set_event_outcome(
     session: Session, event_row: int, outcome: str, reservation_id: str, listing_id: str | None
 ) -> None:
@@ -259,6 +270,22 @@ async def reservation_by_either_id(session: Session, ids: Sequence[str]) -> str 
         .limit(1)
     )
     return found
+
+
+async def rooms_of(session: Session, source_id: str, reservation_id: str) -> Sequence[str]:
+    """The stays that are rooms of one reservation of a source, the cancelled ones left out."""
+    mine = or_(
+        Reservation.id == reservation_id,
+        Reservation.id.startswith(f"{reservation_id}-", autoescape=True),
+    )
+    live = Reservation.status != ReservationStatus.CANCELLED
+    return (
+        await session.scalars(
+            select(Reservation.id)
+            .where(Reservation.source_id == source_id, mine, live)
+            .order_by(Reservation.id)
+        )
+    ).all()
 
 
 async def insert_reservation(session: Session, **values: Any) -> bool:

@@ -21,7 +21,7 @@ from pinqueue.inventory import NAME
 from pinqueue.models import Source
 from pinqueue.patience import within
 from pinqueue.reservations import Booking, Planner
-from pinqueue.webhooks import hospitable, pinqueue, stays
+from pinqueue.webhooks import cloudbeds, hospitable, hostaway, pinqueue, smoobu, stays
 from pinqueue.webhooks.body import Refusal, parse, receive_body
 from pinqueue.webhooks.sender import Received, Sender, Told
 
@@ -31,6 +31,9 @@ SENDERS: dict[str, Sender] = {
     "pinqueue": pinqueue,
     "stays": stays,
     "hospitable": hospitable,
+    "hostaway": hostaway,
+    "cloudbeds": cloudbeds,
+    "smoobu": smoobu,
 }
 """By source kind."""
 
@@ -120,7 +123,7 @@ async def _store(
     digest = hashlib.sha256(received.raw).digest()
     event_row = await store.insert_event(session, source.id, event_id, digest, told.type, body)
     if event_row is None:
-        return await _repeat(session, source, event_id, digest)
+        return await _repeat(session, source, event_id, digest, told)
     return await apply(session, planner, source, event_row, told, now)
 
 
@@ -130,7 +133,7 @@ async def apply(
     """Let a stored event have its effect; returns its outcome, which the event's row keeps."""
     if told.fetch is not None and source.api is not None:
         reservation_id = reservations.own_id(source, told.fetch)
-        await fetching.put(session, event_row)
+        await fetching.put(session, event_row, told.fetch_after)
         await store.set_event_outcome(session, event_row, "fetching", reservation_id, None)
         return "fetching"
     if told.booking is not None:
@@ -230,9 +233,15 @@ def _secrets(planner: Planner, source: Source, now: datetime) -> list[str]:
     return [planner.sealer.open(f"source:{source.id}", secret) for secret in sealed]
 
 
-async def _repeat(session: Session, source: Source, event_id: str, digest: bytes) -> str:
-    other = await store.event_body_sha256(session, source.id, event_id) != digest
-    if other and SENDERS[source.kind].ID_NAMES_DELIVERY:
+async def _repeat(
+    session: Session, source: Source, event_id: str, digest: bytes, told: Told
+) -> str:
+    if not SENDERS[source.kind].ID_NAMES_DELIVERY:
+        # A retry, or another change that the sender tells in the same words: its API knows.
+        if told.fetch is not None and source.api is not None:
+            await fetching.put_again(session, source.id, event_id, told.fetch_after)
+        return "duplicate"
+    if await store.event_body_sha256(session, source.id, event_id) != digest:
         message = "this event id came before with another body: use a new one"
         audit = {"event_id": event_id, "reason": "the sender used an event id for two bodies"}
         raise Refusal(409, "event_id_reused", message, audit=audit)

@@ -11,10 +11,10 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers
 
 from pinqueue.reservations import Booking
@@ -41,6 +41,8 @@ class Told:
     fetch: str | None = None
     """The sender's id of a booking that the event names but does not tell, or tells in part. It is
     read where the source has an API; `booking`, if any, is applied where it has none."""
+    fetch_after: timedelta = timedelta(0)
+    """How long the sender's API may not know yet what its webhook tells."""
 
 
 class Sender(Protocol):
@@ -87,6 +89,15 @@ def checked(shape: type[AnyShape], body: dict[str, Any]) -> AnyShape:
                 for fault in error.errors(include_url=False, include_input=False)
             ],
         ) from None
+
+
+def number_as_text(value: Any) -> Any:
+    """For an id that its sender writes either way."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+NumberedId = Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^[0-9]{1,20}$")]
+"""The id of senders that count theirs, which some write as a text now and then."""
 
 
 # How senders prove themselves

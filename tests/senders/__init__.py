@@ -1,0 +1,1 @@
+"""Property systems played over real HTTP, as strict as they document themselves."""
