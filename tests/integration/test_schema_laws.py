@@ -53,6 +53,7 @@ BROKEN = {
         "UPDATE reservations SET check_out_at = check_in_at"
     ),
     "ck_listings_lead_not_negative": "UPDATE listings SET lead = interval '-1 s'",
+    "ck_listings_buffers_up_to_a_day": "UPDATE listings SET buffer_after = interval '25 h'",
     "ck_reservations_lead_not_negative": "UPDATE reservations SET lead = interval '-1 s'",
     # a state is one of those we know, and owns its timestamp
     "ck_access_codes_state_known": CODE_1.format("state = 'lost'"),

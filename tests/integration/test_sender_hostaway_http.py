@@ -169,9 +169,7 @@ def test_a_list_that_does_not_end_is_left(web: Web, played: Hostaway) -> None:
     page = {"status": "success", "result": [played.bookings["13"]]}
     played.faults += [Fault(200, json.dumps(page))] * 9
     playing.compare(web)
-    assert web.audited("source:reconcile_failed") == [
-        {"reason": "the list of bookings does not end"}
-    ]
+    assert web.audited("source:api_failed") == [{"reason": "the list of bookings does not end"}]
 
 
 def test_a_limit_in_the_middle_of_the_list_keeps_what_was_read(web: Web, played: Hostaway) -> None:

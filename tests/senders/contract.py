@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -165,12 +166,13 @@ class Reading:
     ) -> None:
         self.a_stay(web, played)
         tell(web, {**played.event("13"), "attempt": 2})
-        before = web.counts()
+        before = {**web.counts(), "audit_events": None}
         for fault, error in FAULTS.items():
             played.faults[:] = [fault] * 3
             with pytest.raises(error):
                 fetch(web)
-        assert web.counts() == before
+        assert {**web.counts(), "audit_events": None} == before
+        assert web.audited("source:api_failed")
         assert (
             web.value("SELECT outcome FROM webhook_events ORDER BY id DESC LIMIT 1") == "fetching"
         )
@@ -279,8 +281,11 @@ class Comparing:
             played.faults[:] = [fault] * 3
             compare(web)
         assert live_codes(web) == 1
-        assert len(web.audited("source:reconcile_failed")) == len(faults)
+        told = [each["reason"] for each in web.audited("source:api_failed")]
+        assert told
+        assert all(one != other for one, other in pairwise(told)), "told when it changes"
         assert web.value("SELECT bookings_listed FROM sources WHERE id = 'pms'") == 1
         played.faults.clear()
         compare(web)
-        assert len(web.audited("source:reconcile_failed")) == len(faults)
+        assert web.value("SELECT api_error FROM sources WHERE id = 'pms'") is None
+        assert len(web.audited("source:api_answers")) == 1
