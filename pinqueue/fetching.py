@@ -7,7 +7,7 @@ is. A list that is empty or far shorter than the last one raises an alarm instea
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -46,7 +46,7 @@ async def fetch(db: Database, planner: Planner, event_row: int) -> None:
         asked_at = await store.now(session)
     if event.outcome != "fetching" or source.api is None or event.reservation_id is None:
         return
-    async with _client(planner, source, asked_at) as client:
+    async with _client(db, planner, source, asked_at) as client:
         named = event.reservation_id.removeprefix(f"{source.id}:")
         booking = await FETCHERS[source.kind].booking(client, named)
     async with db.transaction() as session:
@@ -97,7 +97,7 @@ async def _compare(db: Database, planner: Planner, source: Source) -> tuple[int,
     async with db.transaction() as session:
         asked_at = await store.now(session)
     since, until = (asked_at - PAST).date(), (asked_at + AHEAD).date()
-    async with _client(planner, source, asked_at) as client:
+    async with _client(db, planner, source, asked_at) as client:
         async for booking in FETCHERS[source.kind].bookings(client, since, until):
             listed += 1
             try:
@@ -138,7 +138,19 @@ async def _record(
 
 
 @asynccontextmanager
-async def _client(planner: Planner, source: Source, asked_at: datetime) -> AsyncIterator[Client]:
-    api = Api(**json.loads(planner.sealer.open(f"api:{source.id}", source.api or b"")))
+async def _client(
+    db: Database, planner: Planner, source: Source, asked_at: datetime
+) -> AsyncIterator[Client]:
+    sealed, owner = source.api or b"", f"api:{source.id}"
+    stored = json.loads(planner.sealer.open(owner, sealed))
+    kept = stored.pop("kept", {})
+
+    async def save(kept: Mapping[str, str]) -> None:
+        nonlocal sealed
+        new = planner.sealer.seal(owner, json.dumps({**stored, "kept": dict(kept)}))
+        async with db.transaction() as session:
+            if await store.replace_api(session, source.id, sealed, new):
+                sealed = new
+
     async with http_client() as http:
-        yield Client(http, api, asked_at)
+        yield Client(http, Api(**stored), asked_at, kept, save)
