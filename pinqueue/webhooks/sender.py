@@ -12,9 +12,9 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers
 
 from pinqueue.reservations import Booking
@@ -87,6 +87,14 @@ def checked(shape: type[AnyShape], body: dict[str, Any]) -> AnyShape:
                 for fault in error.errors(include_url=False, include_input=False)
             ],
         ) from None
+
+
+def _digits(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+NumberedId = Annotated[str, BeforeValidator(_digits), Field(pattern=r"^[0-9]{1,20}$")]
+"""The id of senders that count theirs, which some write as a text now and then."""
 
 
 # How senders prove themselves

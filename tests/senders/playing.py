@@ -1,0 +1,74 @@
+"""A sender's API on a port of this machine, played as its documentation says."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from socket import create_server
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.serving import until
+
+Answer = Callable[["Played", Request], Response]
+
+
+@dataclass
+class Played:
+    """What the API holds, and what it was asked."""
+
+    authorization: str
+    """What each request must say of itself."""
+    bookings: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+    faults: deque[Response] = field(default_factory=deque)
+    """The next answers, whatever is asked."""
+    url: str = ""
+    header: str = "authorization"
+    open: frozenset[str] = frozenset()
+    """The paths that ask for no authorization."""
+
+    def queries(self, name: str) -> list[str]:
+        """The values that one parameter had, in the order they were asked."""
+        return [value for _, query in self.asked for key, value in query if key == name]
+
+
+@contextmanager
+def playing(played: Played, routes: Mapping[str, Answer]) -> Iterator[Played]:
+    methods = ["GET", "POST"]
+    app = Starlette(
+        routes=[Route(p, _route(played, answer), methods=methods) for p, answer in routes.items()]
+    )
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    with create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
+        thread.start()
+        try:
+            until(lambda: server.started, "the sender's API answers")
+            played.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield played
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _route(played: Played, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        request.state.body = await request.body()
+        played.asked.append((request.url.path, request.query_params.multi_items()))
+        if played.faults:
+            return played.faults.popleft()
+        authorized = request.headers.get(played.header) == played.authorization
+        if not authorized and request.url.path not in played.open:
+            return JSONResponse({"message": "Unauthorized"}, 401)
+        return answer(played, request)
+
+    return respond
