@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from pinqueue.errors import InputInvalid, SourceBusy, SourceRefused, SourceUnreachable
-from pinqueue.fetchers import lodgify
+from pinqueue.fetchers import guesty, lodgify
 from pinqueue.reservations import Booking
 
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0)
@@ -142,5 +142,5 @@ def checked_api(kind: str, url: str, token: str, user: str) -> Api:
     return Api(url, token, user)
 
 
-FETCHERS: dict[str, Fetcher] = {"lodgify": lodgify}
+FETCHERS: dict[str, Fetcher] = {"lodgify": lodgify, "guesty": guesty}
 """By source kind; a sender whose API is not read has none."""

@@ -23,7 +23,7 @@ from pinqueue.errors import BookingInvalid, Conflict, DatabaseUnavailable
 from pinqueue.inventory import NAME
 from pinqueue.models import Source
 from pinqueue.reservations import Booking, Planner
-from pinqueue.webhooks import lodgify, pinqueue
+from pinqueue.webhooks import guesty, lodgify, pinqueue
 from pinqueue.webhooks.body import Refusal, parse
 from pinqueue.webhooks.sender import Received, Sender, Told
 
@@ -31,7 +31,7 @@ log = logs.get(__name__)
 
 T = TypeVar("T")
 
-SENDERS: dict[str, Sender] = {"pinqueue": pinqueue, "lodgify": lodgify}
+SENDERS: dict[str, Sender] = {"pinqueue": pinqueue, "lodgify": lodgify, "guesty": guesty}
 """By source kind."""
 
 LARGEST_BODY = 256 * 1024
