@@ -30,6 +30,7 @@ from pinqueue.simulator import Control
 from tests import factories
 from tests.operating import held, ring
 from tests.senders import lodgify, using
+from tests.senders.api import Played
 from tests.senders.lodgify import (
     EXAMPLE,
     KEY,
@@ -42,7 +43,6 @@ from tests.senders.lodgify import (
     raw,
     sign,
 )
-from tests.senders.playing import Played
 from tests.serving import EVENT, PLANNED, Answer, Web
 from tests.serving import STAY as STAY_ROWS
 

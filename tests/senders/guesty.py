@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.senders.playing import Played, playing
+from tests.senders.api import Played, playing
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CLIENT_ID, CLIENT_SECRET = "client-of-guesty", "secret-of-the-client"

@@ -14,7 +14,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.senders.playing import Played, playing
+from tests.senders.api import Played, playing
 
 SECRET, OTHER_SECRET, KEY = "secret-of-bookings", "secret-of-changes", "api-key-of-lodgify"
 BOOKING, PROPERTY = "123456", "10000"
