@@ -7,7 +7,7 @@ is. A list that is empty or far shorter than the last one raises an alarm instea
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -182,13 +182,24 @@ async def _record(
 async def _client(
     db: Database, planner: Planner, source: Source, asked_at: datetime
 ) -> AsyncIterator[Client]:
-    """A client of the source's API. Whether it could be read is on the source's row, and audited
-    when that changes: an API that is away for a night is one line, not a thousand."""
-    api = Api(**json.loads(planner.sealer.open(f"api:{source.id}", source.api or b"")))
+    """A client of the source's API. What it keeps, e.g. a token, is kept with the source. Whether
+    it could be read is on its row, and audited when that changes: an API that is away for a night is
+    one line, not a thousand."""
+    sealed, owner = source.api or b"", f"api:{source.id}"
+    stored = json.loads(planner.sealer.open(owner, sealed))
+    kept = stored.pop("kept", {})
+
+    async def save(kept: Mapping[str, str]) -> None:
+        nonlocal sealed
+        new = planner.sealer.seal(owner, json.dumps({**stored, "kept": dict(kept)}))
+        async with db.transaction() as session:
+            if await store.replace_api(session, source.id, sealed, new):
+                sealed = new
+
     error: str | None = None
     try:
         async with http_client() as http:
-            yield Client(http, api, asked_at)
+            yield Client(http, Api(**stored), asked_at, kept, save)
     except SourceError as failed:
         error = str(failed)
         raise

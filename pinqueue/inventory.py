@@ -248,6 +248,10 @@ def _signing_secret(secret: str | None) -> str:
     return secret
 
 
+def _given_signing_secret(secret: str | None) -> str:
+    return _signing_secret(_given_secret(secret))
+
+
 def _given_secret(secret: str | None) -> str:
     if not secret or not secret.strip():
         raise InputInvalid("secret", "give the one that the sender shows for this webhook")
@@ -267,7 +271,7 @@ def _path_secret(secret: str | None) -> str:
 
 _SECRETS: Final = {
     "pinqueue": _signing_secret,
-    "guesty": _signing_secret,
+    "guesty": _given_signing_secret,
     "hospitable": _given_secret,
     "lodgify": _given_secret,
     "stays": _path_secret,

@@ -6,7 +6,7 @@ The senders' webhooks are hints: some name a booking only, some tell a part of i
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from pinqueue.errors import InputInvalid, SourceBusy, SourceRefused, SourceUnreachable
-from pinqueue.fetchers import cloudbeds, hospitable, hostaway, smoobu, stays
+from pinqueue.fetchers import cloudbeds, guesty, hospitable, hostaway, lodgify, smoobu, stays
 from pinqueue.fetchers.reading import Rooms
 from pinqueue.reservations import Booking
 
@@ -62,16 +62,31 @@ class Fetcher(Protocol):
 class Client:
     """Asks one source's API, and says by its errors what to do next."""
 
-    def __init__(self, http: httpx2.AsyncClient, api: Api, asked_at: datetime) -> None:
+    def __init__(
+        self,
+        http: httpx2.AsyncClient,
+        api: Api,
+        asked_at: datetime,
+        kept: Mapping[str, str] | None = None,
+        save: Callable[[Mapping[str, str]], Awaitable[None]] | None = None,
+    ) -> None:
+        """`kept` is what `save` was told in an earlier run."""
         self._http = http
+        self._save = save
         self.api = api
         self.asked_at = asked_at
         """By the database's clock, before anything was asked."""
-        self.kept: dict[str, str] = {}
-        """What a fetcher keeps between its requests, e.g. an access token."""
+        self.kept: dict[str, str] = dict(kept or {})
+        """What a fetcher keeps between its requests, and what earlier runs kept for it."""
+
+    async def keep(self, **values: str) -> None:
+        """Keep this for later runs too, those of other workers included. It is stored sealed."""
+        self.kept |= values
+        if self._save is not None:
+            await self._save(self.kept)
 
     async def get(self, path: str, *, headers: dict[str, str], **query: str | int) -> Any:
-        """The JSON that a GET is answered with, None for 404; raises SourceError."""
+        """The JSON that a GET is answered with, None for 404 and 410; raises SourceError."""
         return await self.ask("GET", path, headers=headers, params=query)
 
     async def ask(self, method: str, path: str, **request: Any) -> Any:
@@ -83,7 +98,7 @@ class Client:
 
 
 def _read(answer: httpx2.Response) -> Any:
-    if answer.status_code == 404:
+    if answer.status_code in (404, 410):
         return None
     if answer.status_code in (401, 403):
         raise SourceRefused(f"the sender's API answered {answer.status_code}: check its token")
@@ -134,6 +149,8 @@ FETCHERS: dict[str, Fetcher] = {
     "stays": stays,
     "hospitable": hospitable,
     "hostaway": hostaway,
+    "lodgify": lodgify,
+    "guesty": guesty,
     "cloudbeds": cloudbeds,
     "smoobu": smoobu,
 }

@@ -185,6 +185,17 @@ async def set_bookings_listed(session: Session, source_id: str, listed: int) -> 
     )
 
 
+async def replace_api(session: Session, source_id: str, old: bytes, new: bytes) -> bool:
+    """False where a person, or another run, has changed it since it was read: theirs stays."""
+    changed = await session.scalar(
+        update(Source)
+        .where(Source.id == source_id, Source.api == old)
+        .values(api=new)
+        .returning(Source.id)
+    )
+    return changed is not None
+
+
 def _not_reconciled_for(every: timedelta) -> ColumnElement[bool]:
     return or_(Source.reconciled_at.is_(None), Source.reconciled_at <= func.now() - every)
 

@@ -21,7 +21,16 @@ from pinqueue.inventory import NAME
 from pinqueue.models import Source
 from pinqueue.patience import within
 from pinqueue.reservations import Booking, Planner
-from pinqueue.webhooks import cloudbeds, hospitable, hostaway, pinqueue, smoobu, stays
+from pinqueue.webhooks import (
+    cloudbeds,
+    guesty,
+    hospitable,
+    hostaway,
+    lodgify,
+    pinqueue,
+    smoobu,
+    stays,
+)
 from pinqueue.webhooks.body import Refusal, parse, receive_body
 from pinqueue.webhooks.sender import Received, Sender, Told
 
@@ -32,6 +41,8 @@ SENDERS: dict[str, Sender] = {
     "stays": stays,
     "hospitable": hospitable,
     "hostaway": hostaway,
+    "lodgify": lodgify,
+    "guesty": guesty,
     "cloudbeds": cloudbeds,
     "smoobu": smoobu,
 }

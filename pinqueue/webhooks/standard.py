@@ -21,9 +21,12 @@ _TOLERANCE = 300  # seconds, as every official library has it
 
 
 def verify(secrets: Sequence[str], received: Received, prefix: str) -> bool:
-    """Whether one of the secrets signed these very bytes within the last (or next) five minutes."""
+    """Whether one of the secrets signed these very bytes within the last (or next) five minutes.
+
+    `prefix` is what its three headers begin with: "webhook", or "svix" for who sends through Svix.
+    """
     values = [
-        received.headers.getlist(f"webhook-{name}") for name in ("id", "timestamp", "signature")
+        received.headers.getlist(f"{prefix}-{name}") for name in ("id", "timestamp", "signature")
     ]
     if any(len(value) != 1 for value in values):
         return False

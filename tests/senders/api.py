@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from socket import create_server
@@ -32,6 +32,9 @@ class Played:
     faults: deque[Response] = field(default_factory=deque)
     """The next answers, whatever is asked."""
     url: str = ""
+    header: str = "authorization"
+    open: frozenset[str] = frozenset()
+    """The paths that ask for no authorization."""
 
     def queries(self, name: str) -> list[str]:
         """The values that one parameter had, in the order they were asked."""
@@ -40,7 +43,10 @@ class Played:
 
 @contextmanager
 def playing(played: Played, routes: Mapping[str, Answer]) -> Iterator[Played]:
-    app = Starlette(routes=[Route(p, _route(played, answer)) for p, answer in routes.items()])
+    methods = ["GET", "POST"]
+    app = Starlette(
+        routes=[Route(p, _route(played, answer), methods=methods) for p, answer in routes.items()]
+    )
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     with create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
@@ -54,12 +60,14 @@ def playing(played: Played, routes: Mapping[str, Answer]) -> Iterator[Played]:
             thread.join()
 
 
-def _route(played: Played, answer: Answer) -> Callable[[Request], Response]:
-    def respond(request: Request) -> Response:
+def _route(played: Played, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        request.state.body = await request.body()
         played.asked.append((request.url.path, request.query_params.multi_items()))
         if played.faults:
             return played.faults.popleft()
-        if request.headers.get("authorization") != played.authorization:
+        authorized = request.headers.get(played.header) == played.authorization
+        if not authorized and request.url.path not in played.open:
             return JSONResponse({"message": "Unauthorized"}, 401)
         return answer(played, request)
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from pinqueue.webhooks import pinqueue
+from pinqueue.webhooks import pinqueue, standard
 from pinqueue.webhooks.sender import Received
 from tests import factories
 
@@ -78,6 +78,14 @@ def verifies(
 @pytest.mark.parametrize("vector", [ONE, TWO], ids=["one", "two"])
 def test_a_published_vector_verifies(vector: dict[str, str]) -> None:
     assert verifies(vector)
+
+
+def test_it_verifies_under_the_names_that_its_sender_gives_the_headers_and_no_other() -> None:
+    named = {f"svix-{name}": ONE[name] for name in ("id", "timestamp", "signature")}
+    received = Received(ONE["body"].encode(), Headers(named))
+    with clock(ONE["timestamp"]):
+        assert standard.verify([ONE["secret"]], received, "svix")
+        assert not standard.verify([ONE["secret"]], received, "webhook")
 
 
 @pytest.mark.parametrize(
