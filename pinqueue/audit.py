@@ -39,13 +39,15 @@ LOCKS: Final = """
     GROUP BY lock.id ORDER BY lock.id
 """
 LISTINGS: Final = """
-    SELECT listing.id AS listing, time_zone, lead,
+    SELECT listing.id AS listing, time_zone, lead, check_in_time, check_out_time, buffer_before,
+           buffer_after,
            coalesce(string_agg(link.lock_id, ', ' ORDER BY link.lock_id), '') AS locks
     FROM listings listing LEFT JOIN listing_locks link ON link.listing_id = listing.id
     GROUP BY listing.id ORDER BY listing.id
 """
 SOURCES: Final = """
-    SELECT id AS source, kind, enabled, previous_secret_until, created_at
+    SELECT id AS source, kind, enabled, previous_secret_until, api IS NOT NULL AS has_api,
+           reconciled_at, api_error, created_at
     FROM sources ORDER BY id
 """
 ENDPOINTS: Final = """
@@ -72,7 +74,7 @@ CODES: Final = """
 
 STAY: Final = """
     SELECT id AS reservation_id, listing_id, status, check_in_at, check_out_at, guest_name, lead,
-           source_id AS source, pins_withheld_at
+           early_check_in_at, late_check_out_at, source_id AS source, pins_withheld_at
     FROM reservations
 """
 RESERVATIONS: Final = (

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         db,
         deliveries,
         demo,
+        fetchers,
         health,
         inventory,
         logs,
@@ -79,7 +80,8 @@ else:
     db, deliveries, metrics = map(Later, ("pinqueue.db", "pinqueue.deliveries", "pinqueue.metrics"))
     posting, store = map(Later, ("pinqueue.posting", "pinqueue.store"))
     demo, health, up = map(Later, ("pinqueue.demo", "pinqueue.health", "pinqueue.up"))
-    inventory, logs = map(Later, ("pinqueue.inventory", "pinqueue.logs"))
+    fetchers, inventory = map(Later, ("pinqueue.fetchers", "pinqueue.inventory"))
+    logs = Later("pinqueue.logs")
     schema, sealing, tables = map(Later, ("pinqueue.schema", "pinqueue.sealing", "pinqueue.tables"))
     tuya, tuya_simulator = map(Later, ("pinqueue.locks.tuya", "pinqueue.simulator"))
     queue_jobs, stays = map(Later, ("pinqueue.jobs", "pinqueue.reservations"))
@@ -387,6 +389,44 @@ def listings_add(
     _tell(json, text, listing=listing, time_zone=time_zone, locks=lock or [], taken_up=adopted)
 
 
+@listings.command("set")
+def listings_set(
+    listing: str,
+    check_in: Annotated[
+        str | None, typer.Option(help="Local time for stays told by date alone, e.g. 15:00.")
+    ] = None,
+    check_out: Annotated[str | None, typer.Option(help="The same at the end, e.g. 11:00.")] = None,
+    buffer_before: Annotated[
+        str | None, typer.Option(help="PINs open so long before check-in, e.g. 15m.")
+    ] = None,
+    buffer_after: Annotated[str | None, typer.Option(help="and so long after check-out.")] = None,
+    lead: Lead = None,
+    json: Json = False,
+) -> None:
+    """Change a listing's times. Stays ahead follow buffers and lead."""
+    planner = _planner(config.read_settings())
+    durations = {
+        name: config.parse_duration(name.replace("_", "-"), text) if text is not None else None
+        for name, text in {
+            "buffer_before": buffer_before,
+            "buffer_after": buffer_after,
+            "lead": lead,
+        }.items()
+    }
+    ahead = _with_session(
+        lambda s: inventory.set_listing(
+            s,
+            planner,
+            _actor(),
+            listing,
+            check_in_time=check_in,
+            check_out_time=check_out,
+            **durations,
+        )
+    )
+    _tell(json, f"listing {listing} changed; {ahead} stays ahead planned", listing=listing)
+
+
 @listings.command("link")
 def listings_link(listing: str, lock: str, json: Json = False) -> None:
     """Add a lock to a listing. Stays ahead get a PIN on it too."""
@@ -405,18 +445,52 @@ def listings_list(json: Json = False) -> None:
 @sources.command("add")
 def sources_add(
     source: Annotated[str, typer.Argument(help="Its name in /webhooks/{source}.")],
-    kind: Annotated[str, typer.Option(help="pinqueue.")] = "pinqueue",
+    kind: Annotated[
+        str, typer.Option(help="pinqueue, or the property system: stays, hospitable, ...")
+    ] = "pinqueue",
     secret: Annotated[
-        str | None, typer.Option(help="whsec_...; a new one is made if not given.")
+        str | None, typer.Option(help="What the sender gave you; else one is made.")
     ] = None,
+    api_url: Annotated[str, typer.Option(help="The sender's API, where not the usual.")] = "",
+    api_user: Annotated[str, typer.Option(help="Login, client or account id of its API.")] = "",
+    api_token: Annotated[str, typer.Option(help="Token, key or password of its API.")] = "",
     json: Json = False,
 ) -> None:
-    """Add a webhook sender and print its signing secret, once."""
+    """Add a webhook sender and print its secret, once."""
     if kind not in webhooks.SENDERS:
         raise PinQueueError(f"--kind: must be one of {', '.join(webhooks.SENDERS)}")
     sealer = sealing.sealer(config.read_settings())
-    made = _with_session(lambda s: inventory.add_source(s, sealer, _actor(), source, kind, secret))
+    api = fetchers.checked_api(kind, api_url, api_token, api_user) if api_token else None
+
+    async def add(session: Session) -> str:
+        made = await inventory.add_source(session, sealer, _actor(), source, kind, secret)
+        if api is not None:
+            await session.flush()
+            await inventory.set_api(session, sealer, _actor(), source, api.dump())
+        return made
+
+    made = _with_session(add)
     _tell(json, made, source=source, kind=kind, secret=made)
+
+
+@sources.command("api")
+def sources_api(
+    source: str,
+    token: Annotated[str, typer.Option(help="Token, key or password.")],
+    url: Annotated[str, typer.Option(help="Where not the usual.")] = "",
+    user: Annotated[str, typer.Option(help="Login, client or account id.")] = "",
+    json: Json = False,
+) -> None:
+    """Let a sender's bookings be read from its API, or give it another token."""
+    sealer = sealing.sealer(config.read_settings())
+
+    async def give(session: Session) -> None:
+        kind = await inventory.source_kind(session, source)
+        api = fetchers.checked_api(kind, url, token, user)
+        await inventory.set_api(session, sealer, _actor(), source, api.dump())
+
+    _with_session(give)
+    _tell(json, f"the bookings of source {source} are compared within a minute", source=source)
 
 
 @sources.command("rotate")
@@ -612,6 +686,36 @@ def reservations_put(
         return await audit.stay(session, reservation)
 
     _tell_stay(json, _with_session(put))
+
+
+@reservations.command("grant")
+def reservations_grant(
+    reservation: StayId,
+    early_check_in: Annotated[
+        str | None, typer.Option(help="The PIN opens from then; '' takes it back.")
+    ] = None,
+    late_check_out: Annotated[
+        str | None, typer.Option(help="The PIN opens until then; '' takes it back.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let a guest in earlier, or out later, than was booked."""
+    planner = _planner(config.read_settings())
+
+    async def grant(session: Session) -> dict[str, Any]:
+        now = await store.now(session)
+        await stays.grant(
+            session,
+            planner,
+            _actor(),
+            reservation,
+            now,
+            early_check_in=early_check_in,
+            late_check_out=late_check_out,
+        )
+        return await audit.stay(session, reservation)
+
+    _tell_stay(json, _with_session(grant))
 
 
 @reservations.command("confirm")

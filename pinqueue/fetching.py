@@ -183,8 +183,8 @@ async def _client(
     db: Database, planner: Planner, source: Source, asked_at: datetime
 ) -> AsyncIterator[Client]:
     """A client of the source's API. What it keeps, e.g. a token, is kept with the source. Whether
-    it could be read is on its row, and audited when that changes: an API that is away for a night is
-    one line, not a thousand."""
+    it could be read is on its row, and audited when that changes: an API that is away for a night
+    is one line, not a thousand."""
     sealed, owner = source.api or b"", f"api:{source.id}"
     stored = json.loads(planner.sealer.open(owner, sealed))
     kept = stored.pop("kept", {})

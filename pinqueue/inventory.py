@@ -7,7 +7,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -66,6 +66,77 @@ async def add_listing(
     for lock_id in lock_ids:
         await _link(session, listing_id, lock_id)
     await store.record(session, actor, "listing:added", listing=listing_id, locks=list(lock_ids))
+
+
+async def set_listing(
+    session: Session,
+    planner: Planner,
+    actor: str,
+    listing_id: str,
+    *,
+    check_in_time: str | None = None,
+    check_out_time: str | None = None,
+    buffer_before: timedelta | None = None,
+    buffer_after: timedelta | None = None,
+    lead: timedelta | None = None,
+) -> int:
+    """Change what is given of a listing; returns how many stays ahead follow. The default times
+    count for stays told from now on, buffers and lead for those already told too."""
+    listing = await session.get(Listing, listing_id, with_for_update=True)
+    if listing is None:
+        raise NotFound(f"there is no listing {listing_id}: `pinqueue listings add` makes one")
+    if check_in_time is not None:
+        listing.check_in_time = _time_of_day("check_in_time", check_in_time)
+    if check_out_time is not None:
+        listing.check_out_time = _time_of_day("check_out_time", check_out_time)
+    if buffer_before is not None:
+        listing.buffer_before = _buffer("buffer_before", buffer_before)
+    if buffer_after is not None:
+        listing.buffer_after = _buffer("buffer_after", buffer_after)
+    if lead is not None:
+        listing.lead = check_lead(lead)
+    await session.flush()
+    await store.record(session, actor, "listing:changed", listing=listing_id)
+    stays = await store.upcoming_stays(session, listing_id)
+    now = await store.now(session)
+    for stay in stays:
+        await reservations.plan(session, planner, stay, actor=actor, now=now)
+    return len(stays)
+
+
+def _time_of_day(field: str, text: str) -> time:
+    try:
+        found = time.fromisoformat(text)
+    except ValueError:
+        raise InputInvalid(field, "must be a time of day, e.g. 15:00") from None
+    if found.tzinfo is not None:
+        raise InputInvalid(field, "must have no offset: it is in the listing's time zone")
+    return found
+
+
+def _buffer(field: str, value: timedelta) -> timedelta:
+    if not timedelta(0) <= value <= store.BUFFER_MOST:
+        raise InputInvalid(field, "must be from 0s to 1d")
+    return value
+
+
+async def source_kind(session: Session, source_id: str) -> str:
+    """Raises NotFound."""
+    source = await session.get(Source, source_id)
+    if source is None:
+        raise NotFound(f"there is no source {source_id}")
+    return source.kind
+
+
+async def set_api(session: Session, sealer: Sealer, actor: str, source_id: str, api: str) -> None:
+    """Let a source's bookings be read from its sender's API; `api` is fetchers.Api's text. They are
+    compared within a minute."""
+    source = await session.get(Source, source_id, with_for_update=True)
+    if source is None:
+        raise NotFound(f"there is no source {source_id}")
+    source.api = sealer.seal(f"api:{source_id}", api)
+    source.api_error = source.reconciled_at = source.bookings_listed = None
+    await store.record(session, actor, "source:api_set", source=source_id)
 
 
 async def link_lock(

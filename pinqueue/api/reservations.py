@@ -12,6 +12,7 @@ from pinqueue.api.shapes import (
     Cancelled,
     Code,
     Codes,
+    GrantBody,
     OfCode,
     OfReservation,
     Reservation,
@@ -92,6 +93,33 @@ async def confirm_reservation(call: Call, given: OfReservation) -> tuple[int, Sc
     now = await store.now(call.session)
     stay = await reservations.confirm(call.session, call.planner, call.actor, given.id, now)
     return 200, ScheduledReservation.of(stay, jobs=await _scheduled_jobs(call.session, stay.id))
+
+
+@TABLE.route(
+    "POST",
+    "/api/reservations/{id}/grant",
+    "operate",
+    {200: Reservation},
+    refused=[404, 409],
+)
+async def grant_reservation(
+    call: Call, given: OfReservation, body: GrantBody
+) -> tuple[int, Reservation]:
+    """Let a guest in earlier, or out later, than was booked.
+
+    It ends when its sender tells another date. The guest's PIN stays the same.
+    """
+    now = await store.now(call.session)
+    stay = await reservations.grant(
+        call.session,
+        call.planner,
+        call.actor,
+        given.id,
+        now,
+        early_check_in=body.early_check_in,
+        late_check_out=body.late_check_out,
+    )
+    return 200, Reservation.of(stay)
 
 
 @TABLE.route("DELETE", "/api/reservations/{id}/cancel", "operate", {200: Cancelled}, refused=[404])

@@ -100,6 +100,17 @@ class ReservationBody(Body):
     )
 
 
+class GrantBody(Body):
+    early_check_in: Moment | Literal[""] | None = Field(
+        default=None,
+        description="The PIN opens from then; empty takes it back, left out it stays as it is",
+        examples=["2026-12-24T12:00:00"],
+    )
+    late_check_out: Moment | Literal[""] | None = Field(
+        default=None, description="The PIN opens until then", examples=["2026-12-26T14:00:00"]
+    )
+
+
 class ReservationsAsked(Paged):
     listing: Id | None = Field(default=None, description="Of this listing only")
     status: ReservationStatus | None = None
@@ -117,6 +128,8 @@ class Reservation(Told):
     status: ReservationStatus
     check_in: Instant | None = Field(description="null: cancelled before its dates were told")
     check_out: Instant | None
+    early_check_in_at: Instant | None = Field(description="Granted by hand")
+    late_check_out_at: Instant | None = Field(description="Granted by hand")
     lead: Duration | None = Field(description="null: as its listing or the settings say")
     guest: GuestTold | None
     pins_withheld_at: Instant | None = Field(
