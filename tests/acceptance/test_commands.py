@@ -73,6 +73,10 @@ def test_a_deployment_is_set_up_by_commands_alone(house: House) -> None:
         "listing": "apt-7",
         "time_zone": "America/Sao_Paulo",
         "lead": 86400.0,
+        "check_in_time": "15:00:00",
+        "check_out_time": "11:00:00",
+        "buffer_before": 0.0,
+        "buffer_after": 0.0,
         "locks": "back, front",
     }
     assert [(row["source"], row["kind"], row["enabled"]) for row in sources] == [
