@@ -116,10 +116,8 @@ async def get_scheduled_job_status(
     data = {key: lead[key] for key in ("reservation_id", "operation_id", "access_code_id")}
     data |= {key: lead[key] for key in ("lock_id", "scheduled_at", "last_error")}
     data |= {"kind": str(kind)}
-    data["locks"] = [
-        {key: one[key] for key in ("lock_id", "job_id", "state", "attempts", "last_error")}
-        for one in found
-    ]
+    told = ("lock_id", "job_id", "state", "scheduled_at", "attempts", "last_error")
+    data["locks"] = [{key: one[key] for key in told} for one in found]
     return {
         "job_id": lead["job_id"],
         "state": lead["state"],

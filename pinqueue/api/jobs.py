@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pinqueue import jobs
 from pinqueue.api.calls import Call, Table
 from pinqueue.api.shapes import (
+    CancelledJobs,
     Cleared,
+    GenerateBody,
     Job,
     Jobs,
     JobsAsked,
@@ -15,6 +19,9 @@ from pinqueue.api.shapes import (
     OfJob,
     OfQueue,
     Retried,
+    RevokeBody,
+    ScheduledJob,
+    ScheduledJobs,
 )
 from pinqueue.errors import NotFound
 from pinqueue.lifecycle import OperationKind
@@ -54,6 +61,66 @@ async def get_revoke_status(call: Call, given: JobsOfReservation) -> tuple[int, 
     return await _status(call, given.reservation_id, OperationKind.REVOKE)
 
 
+@TABLE.route(
+    "POST",
+    "/api/jobs/{reservation_id}/generate",
+    "operate",
+    {200: ScheduledJobs},
+    refused=[404, 409],
+)
+async def schedule_generate(
+    call: Call, given: JobsOfReservation, body: GenerateBody
+) -> tuple[int, ScheduledJobs]:
+    """Schedule a reservation's PINs, again where they were cancelled, or at another time.
+
+    Their removal at check-out is scheduled with them. 409: the reservation is not confirmed.
+    """
+    scheduled = await jobs.schedule_generate_pin(
+        call.session,
+        given.reservation_id,
+        body.check_in,
+        lead=body.lead,
+        planner=call.planner,
+        actor=call.actor,
+    )
+    return 200, _scheduled(scheduled)
+
+
+@TABLE.route(
+    "POST",
+    "/api/jobs/{reservation_id}/revoke",
+    "operate",
+    {200: ScheduledJobs},
+    refused=[404, 409],
+)
+async def schedule_revoke(
+    call: Call, given: JobsOfReservation, body: RevokeBody
+) -> tuple[int, ScheduledJobs]:
+    """Schedule the removal of a reservation's PINs, or move it.
+
+    Its PINs are scheduled with it where they were cancelled. 409: the reservation is not confirmed.
+    """
+    scheduled = await jobs.schedule_revoke_pin(
+        call.session,
+        given.reservation_id,
+        body.check_out,
+        planner=call.planner,
+        actor=call.actor,
+    )
+    return 200, _scheduled(scheduled)
+
+
+@TABLE.route("DELETE", "/api/jobs/{reservation_id}", "operate", {200: CancelledJobs})
+async def cancel_scheduled_jobs(call: Call, given: JobsOfReservation) -> tuple[int, CancelledJobs]:
+    """Cancel what is scheduled for a reservation, until it is scheduled again.
+
+    The reservation stays confirmed. A PIN on a door is taken off at once. Both false: there was
+    nothing to cancel.
+    """
+    told = await jobs.cancel_scheduled_jobs(call.session, given.reservation_id, actor=call.actor)
+    return 200, CancelledJobs.model_validate(told)
+
+
 @TABLE.route("POST", "/api/jobs/{id}/retry", "operate", {200: JobStatus}, refused=[404, 409])
 async def retry_job(call: Call, given: OfJob) -> tuple[int, JobStatus]:
     """Begin a failed job again, at once. 409: it has not failed, or nothing is left to do."""
@@ -80,6 +147,10 @@ async def _status(call: Call, reservation_id: str, kind: OperationKind) -> tuple
     if status is None:
         raise NotFound(f"reservation {reservation_id} never had a {kind} job")
     return 200, JobStatus.model_validate(status)
+
+
+def _scheduled(found: list[dict[str, Any]]) -> ScheduledJobs:
+    return ScheduledJobs(jobs=[ScheduledJob.model_validate(job) for job in found])
 
 
 def _filter(given: JobsOf, **more: object) -> JobFilter:

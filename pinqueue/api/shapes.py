@@ -175,10 +175,13 @@ class Revealed(Told):
     pin: str = Field(examples=["480917"])
 
 
-class Cancelled(Told):
-    status: ReservationStatus
+class CancelledJobs(Told):
     generate_pin_cancelled: bool = Field(description="A planned generate was cancelled")
     revoke_pin_cancelled: bool = Field(description="A planned revoke was cancelled, or is done now")
+
+
+class Cancelled(CancelledJobs):
+    status: ReservationStatus
 
 
 # Jobs
@@ -212,6 +215,37 @@ class JobsOfReservation(Given):
     reservation_id: Id = Field(examples=["res-123"])
 
 
+class GenerateBody(Body):
+    check_in: Moment | None = Field(
+        default=None,
+        description="Moves the check-in there; without offset it is read in the listing's time"
+        " zone",
+    )
+    lead: Lead | None = Field(
+        default=None,
+        description="How long before check-in, from now on for this reservation",
+        examples=["2h"],
+    )
+
+
+class RevokeBody(Body):
+    check_out: Moment | None = Field(
+        default=None,
+        description="Moves the check-out there; without offset it is read in the listing's time"
+        " zone",
+    )
+
+
+class ScheduledJob(Told):
+    job_id: int | None = Field(description="null: lost, and replaced within a minute")
+    lock_id: str
+    scheduled_at: Instant
+
+
+class ScheduledJobs(Told):
+    jobs: list[ScheduledJob] = Field(description="One for each lock; none for a stay that is over")
+
+
 class Job(Told):
     job_id: int
     queue: Queue
@@ -239,6 +273,7 @@ class LockStatus(Told):
     lock_id: str
     job_id: int | None
     state: JobState
+    scheduled_at: Instant
     attempts: int
     last_error: str | None
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,19 +34,28 @@ def run(*command: str | Path, folder: Path, environment: dict[str, str] | None =
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place() -> Iterator[Path]:
+    """A folder of our own. Root's PostgreSQL runs as another user, who must reach the wheel's
+    binaries; pytest closes the folder above its own ones to others whenever a run begins."""
+    with tempfile.TemporaryDirectory(prefix="pinqueue-test-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def wheel(place: Path) -> Path:
     """Built from the source archive, so that this too is proved to hold all it must."""
-    folder = tmp_path_factory.mktemp("dist")
+    folder = place / "dist"
+    folder.mkdir()
     run(sys.executable, "-m", "build", "--outdir", folder, CHECKOUT, folder=folder)
     (built,) = folder.glob("pinqueue-*.whl")
     return built
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(wheel: Path, place: Path) -> Path:
     """The `pinqueue` command of a fresh venv that holds the wheel and what it says it needs."""
-    venv = tmp_path_factory.mktemp("venv")
-    run(sys.executable, "-m", "venv", venv, folder=venv)
+    venv = place / "venv"
+    run(sys.executable, "-m", "venv", venv, folder=place)
     run(venv / "bin" / "pip", "install", "--quiet", f"{wheel}[embedded]", folder=venv)
     where = run(venv / "bin" / "python", "-c", "import pinqueue; print(pinqueue)", folder=venv)
     assert str(venv) in where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -99,6 +100,45 @@ def test_status_of_a_failed_job_says_why(desk: Client) -> None:
     fail(desk, "res-1")
     told = desk.get("/api/jobs/res-1/generate")
     assert (told["state"], told["data"]["last_error"], told["delay"]) == ("failed", "refused", 0)
+
+
+def test_schedule_moves_the_jobs_of_a_reservation_and_tells_them(desk: Client) -> None:
+    check_in, check_out = soon(days=1, hours=6), soon(days=4)
+    body = {"check_in": check_in, "lead": "2h"}
+    (job,) = desk.told(200, "POST", "/api/jobs/res-1/generate", body)["jobs"]
+    assert (job["lock_id"], instant(job["scheduled_at"])) == (
+        "sim-zigbee-1",
+        instant(check_in) - timedelta(hours=2),
+    )
+    body = {"check_out": check_out}
+    (job,) = desk.told(200, "POST", "/api/jobs/res-1/revoke", body)["jobs"]
+    assert instant(job["scheduled_at"]) == instant(check_out)
+    told = desk.get("/api/reservations/res-1")
+    assert (instant(told["check_in"]), instant(told["check_out"])) == (
+        instant(check_in),
+        instant(check_out),
+    )
+
+
+def test_cancel_takes_the_jobs_alone_until_they_are_scheduled_again(desk: Client) -> None:
+    both = {"generate_pin_cancelled": True, "revoke_pin_cancelled": True}
+    assert desk.told(200, "DELETE", "/api/jobs/res-1") == both
+    assert desk.told(200, "DELETE", "/api/jobs/res-1") == dict.fromkeys(both, False)
+    assert desk.get("/api/reservations/res-1")["status"] == "confirmed"
+    assert len(listed(desk, "state=delayed")) == 4
+    assert len(desk.told(200, "POST", "/api/jobs/res-1/generate")["jobs"]) == 1
+    assert len(listed(desk, "state=delayed")) == 6
+
+
+def test_who_scheduled_and_cancelled_is_audited_by_the_key(desk: Client) -> None:
+    desk.told(200, "DELETE", "/api/jobs/res-1")
+    desk.told(200, "POST", "/api/jobs/res-1/revoke")
+    rows = desk.web.ask(
+        "SELECT event, actor FROM audit_events WHERE event IN"
+        " ('reservation:pins_withheld', 'reservation:scheduled') ORDER BY id"
+    )
+    assert [row["event"] for row in rows] == ["reservation:pins_withheld", "reservation:scheduled"]
+    assert all(row["actor"].startswith("key:") for row in rows)
 
 
 def test_retry_begins_a_failed_job_again_at_once(desk: Client) -> None:
