@@ -193,28 +193,30 @@ class House:
     def set_up(self, locks: dict[str, str], listing: str = "apt-7") -> None:
         """A listing with these locks, `{device id: protocol}`, and the source `main`."""
         self.add_listing(locks, listing)
-        self._with_database(lambda db: factories.add_source(db, sealer(self.settings())))
+        self.with_database(lambda db: factories.add_source(db, sealer(self.settings())))
 
     def add_listing(self, locks: dict[str, str], listing: str) -> None:
-        self._with_database(lambda db: factories.add_listing(db, listing, locks))
+        self.with_database(lambda db: factories.add_listing(db, listing, locks))
 
-    def receive(self, reservation_id: str, *, cancelled: bool = False) -> None:
+    def receive(self, reservation_id: str, *, cancelled: bool = False, **told: Any) -> None:
         """What a webhook would have caused: a stay from tomorrow on, or its end."""
         status = ReservationStatus.CANCELLED if cancelled else ReservationStatus.CONFIRMED
-        told = factories.booking(reservation_id, status=status)
-        settings = self.settings()
-        planner = Planner(sealer(settings), settings.lead)
-        self._with_database(lambda db: factories.receive(db, planner, told))
+        booking = factories.booking(reservation_id, status=status, **told)
+        self.with_database(lambda db: factories.receive(db, self.planner(), booking))
 
-    def _with_database(self, use: Callable[[Database], Awaitable[object]]) -> None:
-        async def run() -> None:
+    def planner(self) -> Planner:
+        settings = self.settings()
+        return Planner(sealer(settings), settings.lead)
+
+    def with_database(self, use: Callable[[Database], Awaitable[T]]) -> T:
+        async def run() -> T:
             db = Database(self.database_url, pool_size=1, name="pinqueue-tests")
             try:
-                await use(db)
+                return await use(db)
             finally:
                 await db.close()
 
-        asyncio.run(run())
+        return asyncio.run(run())
 
     def change(self, statements: str) -> None:
         with psycopg.connect(self.database_url) as connection:
