@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -70,6 +71,15 @@ def test_the_wheel_holds_every_migration_and_view(wheel: Path) -> None:
     assert len(views) > 7
     assert migrations | views | {"pinqueue/alembic/script.py.mako"} <= held
     assert [name for name in held if name.startswith("tests") or "__pycache__" in name] == []
+
+
+def test_the_source_archive_holds_the_pages_that_the_readme_links_to(wheel: Path) -> None:
+    (archive,) = wheel.parent.glob("pinqueue-*.tar.gz")
+    with tarfile.open(archive) as held:
+        names = {name.partition("/")[2] for name in held.getnames()}
+    pages = {str(page.relative_to(CHECKOUT)) for page in CHECKOUT.glob("docs/*.md")}
+    assert pages
+    assert pages | {"README.md"} <= names
 
 
 def test_an_installed_wheel_migrates_an_empty_database_and_finds_it_right(

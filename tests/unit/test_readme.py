@@ -1,4 +1,5 @@
-"""The README names every setting, command and view, and none that does not exist."""
+"""The README and the pages of docs/ name every setting, command and view, and none that does not
+exist."""
 
 from __future__ import annotations
 
@@ -16,8 +17,12 @@ from pinqueue.api.routes import Declared
 from pinqueue.cli import cli
 from pinqueue.config import Settings, duration
 from pinqueue.metrics import COUNTED, GAUGES
+from pinqueue.models import SOURCE_KINDS
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = {page: page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+WRITTEN = "\n".join(PAGES.values())
 SETTINGS = {f"PINQUEUE_{name.upper()}": field for name, field in Settings.model_fields.items()}
 TESTS_OWN = {"PINQUEUE_TEST_DATABASE_URL"}
 
@@ -35,11 +40,11 @@ def _commands(command: Any, path: str = "pinqueue") -> Iterator[str]:
 COMMANDS = list(_commands(typer.main.get_command(cli)))
 
 
-def _code() -> Iterator[str]:
-    """The README's code, line by line and span by span."""
-    for block in re.findall(r"^ *```\w*\n(.*?)```", README, re.DOTALL | re.MULTILINE):
+def _code(text: str) -> Iterator[str]:
+    """What is written as code, line by line and span by span."""
+    for block in re.findall(r"^ *```\w*\n(.*?)```", text, re.DOTALL | re.MULTILINE):
         yield from block.splitlines()
-    yield from re.findall(r"(?<!`)`([^`\n]+)`(?!`)", README)
+    yield from re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -52,18 +57,18 @@ def test_a_setting_has_its_row_with_its_default(setting: str) -> None:
 
 
 def test_no_unknown_setting_is_named() -> None:
-    assert set(re.findall(r"PINQUEUE_[A-Z_]*[A-Z]", README)) <= set(SETTINGS) | TESTS_OWN
+    assert set(re.findall(r"PINQUEUE_[A-Z_]*[A-Z]", WRITTEN)) <= set(SETTINGS) | TESTS_OWN
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_shown_as_it_is_typed(command: str) -> None:
-    assert any(re.search(rf"(^|[ /]){command}($| )", code) for code in _code())
+    assert any(re.search(rf"(^|[ /]){command}($| )", code) for code in _code(README))
 
 
 def test_no_unknown_command_is_shown() -> None:
     words = {tuple(command.split()[1:]) for command in COMMANDS}
     first = {command[0] for command in words}
-    for code in _code():
+    for code in _code(WRITTEN):
         for typed in re.finditer(r"(?:^|[ /])pinqueue ([a-z]+)(?: ([a-z-]+))?", code):
             assert typed[1] in first, typed[0]
             assert (typed[1],) in words or (typed[1], typed[2]) in words or not typed[2], typed[0]
@@ -77,7 +82,7 @@ def test_a_route_of_the_api_has_its_row_with_its_scope(one: Declared) -> None:
 
 def test_no_unknown_route_is_named() -> None:
     known = [re.sub(r"\{\w+\}", "[^/ ]+", f"{one.method} {one.path}") for one in api.TABLE]
-    for name in re.findall(r"`([A-Z]+ /api/[^`?]*)", README):
+    for name in re.findall(r"`([A-Z]+ /api/[^`?]*)", WRITTEN):
         assert any(re.fullmatch(pattern, name) for pattern in known), name
 
 
@@ -87,8 +92,8 @@ def test_a_view_is_told_of(view: str) -> None:
 
 
 def test_no_unknown_view_is_named() -> None:
-    assert set(re.findall(r"\baudit_\w+", README)) <= set(audit.VIEWS)
-    typed = {f"audit_{name}" for name in re.findall(r"pinqueue audit ([a-z_]+)", README)}
+    assert set(re.findall(r"\baudit_\w+", WRITTEN)) <= set(audit.VIEWS)
+    typed = {f"audit_{name}" for name in re.findall(r"pinqueue audit ([a-z_]+)", WRITTEN)}
     assert typed <= set(audit.VIEWS)
 
 
@@ -103,4 +108,35 @@ def test_a_metric_has_its_row_with_its_labels(metric: str) -> None:
 
 
 def test_no_unknown_metric_is_named() -> None:
-    assert set(re.findall(r"\bpinqueue_\w+", README)) <= set(METRICS)
+    assert set(re.findall(r"\bpinqueue_\w+", WRITTEN)) <= set(METRICS)
+
+
+@pytest.mark.parametrize("kind", sorted(set(SOURCE_KINDS) - {"pinqueue"}))
+def test_a_property_system_has_its_row_and_its_steps(kind: str) -> None:
+    row = re.search(
+        rf"^\| \[[^]]+\]\(docs/senders.md#(\S+)\) \| `{kind}` \| \S", README, re.MULTILINE
+    )
+    assert row, f"no row for {kind}"
+    steps = _sections(ROOT / "docs" / "senders.md")[row[1]]
+    assert re.search(rf"pinqueue sources add \S+ --kind {kind} ", steps)
+
+
+def test_a_file_that_is_named_exists() -> None:
+    for code in _code(WRITTEN):
+        if re.fullmatch(r"(alembic|docs|pinqueue|tests)/[\w/.]+", code) and "NAME" not in code:
+            assert (ROOT / code).exists(), code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_between_pages_leads_somewhere(page: Path) -> None:
+    for path, section in re.findall(r"\]\(([^):#]*)(?:#([^)]*))?\)", PAGES[page]):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not section or section in _sections(target), section
+
+
+def _sections(page: Path) -> dict[str, str]:
+    """What stands under each heading, by what a link calls it."""
+    _, *parts = re.split(r"^#+ (.*)\n", PAGES[page.resolve()], flags=re.MULTILINE)
+    names = [re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in parts[::2]]
+    return dict(zip(names, parts[1::2], strict=True))
