@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from pinqueue.errors import ConfigInvalid, InputInvalid, NotFound, PinQueueError
-from pinqueue.lifecycle import EVENT_TYPES, ReservationStatus
+from pinqueue.lifecycle import EventType, ReservationStatus
 from pinqueue.pins import LENGTHS, Pin
 
 if TYPE_CHECKING:
@@ -521,7 +521,7 @@ def endpoints_add(
     url: Annotated[str, typer.Argument(help="https, or http on loopback.")],
     event: Annotated[
         list[str] | None,
-        typer.Option(help=f"{', '.join(EVENT_TYPES.values())}. May be repeated; all if not given."),
+        typer.Option(help=f"{', '.join(EventType)}. May be repeated; all if not given."),
     ] = None,
     secret: Annotated[
         str | None, typer.Option(help="whsec_...; a new one is made if not given.")

@@ -10,12 +10,13 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pinqueue import alarms, pins, store
+from pinqueue import alarms, outcomes, pins, store
 from pinqueue.db import Session
 from pinqueue.errors import Conflict, NotFound
 from pinqueue.lifecycle import (
     CODE_ENDED,
     CodeState,
+    EventType,
     OperationKind,
     OperationState,
     ReservationStatus,
@@ -45,6 +46,7 @@ async def schedule(
     """Create a stay's access codes with both operations, one PIN on all doors that take it: the one
     of the codes it has already, `beside`, where that is free."""
     due = due_times(window.starts_at, window.ends_at, lead, now)
+    made: list[AccessCode] = []
     operations: list[Operation] = []
     preferred = _pins_of(sealer, beside)
     ids = await store.new_code_ids(session, len(doors))
@@ -52,6 +54,7 @@ async def schedule(
         code = await _insert_with_free_pin(
             session, sealer, code_id, reservation_id, door, window, preferred
         )
+        made.append(code)
         operations += [
             await store.insert_operation(session, code, OperationKind.GENERATE, due.generate_at),
             await store.insert_operation(session, code, OperationKind.REVOKE, due.revoke_at),
@@ -66,6 +69,7 @@ async def schedule(
             generate_at=due.generate_at.isoformat(),
         )
     await alarms.put(session, operations)
+    await outcomes.announce(session, EventType.CODE_SCHEDULED, *made)
 
 
 def _pins_of(sealer: Sealer, codes: Sequence[AccessCode]) -> dict[int, pins.Pin]:
@@ -105,6 +109,7 @@ async def move(
         starts_at=window.starts_at.isoformat(),
         ends_at=window.ends_at.isoformat(),
     )
+    await outcomes.announce(session, EventType.CODE_CHANGED, code)
 
 
 async def withdraw(
@@ -126,6 +131,7 @@ async def withdraw(
             session, code, CodeState.CANCELLED, cancelled_at=now, pin_sealed=None, pin_hash=None
         )
         await store.record(session, actor, "code:cancelled", code=code)
+        await outcomes.announce(session, EventType.CODE_REVOKED, code)
     elif code.state == CodeState.REVOKING:
         await begin_again(session, actor, code, now=now)
     else:
@@ -259,8 +265,7 @@ async def begin_anew(session: Session, code: AccessCode) -> None:
 async def replace_pin(session: Session, sealer: Sealer, actor: str, code: AccessCode) -> None:
     """Other digits, and another name, for a code whose PIN its lock does not take."""
     await begin_anew(session, code)
-    await _give_other_pin(session, sealer, code)
-    await store.record(session, actor, "code:pin_replaced", code=code)
+    await _give_other_pin(session, sealer, actor, code)
 
 
 async def reissue(
@@ -276,12 +281,14 @@ async def reissue(
     """
     code = await _code_of_wanted_stay(session, access_code_id, now)
     if code.state == CodeState.SCHEDULED:
-        await _give_other_pin(session, sealer, code)
-        await store.record(session, actor, "code:pin_replaced", code=code)
+        await _give_other_pin(session, sealer, actor, code)
         return code
-    if code.state != CodeState.REVOKING:
-        await store.record(session, actor, "code:reissued", code=code)
+    if code.state == CodeState.REVOKING:
+        await withdraw(session, actor, code, now=now)
+        return code
+    await store.record(session, actor, "code:reissued", code=code)
     await withdraw(session, actor, code, now=now)
+    await outcomes.announce(session, EventType.CODE_CHANGED, code)
     return code
 
 
@@ -305,7 +312,7 @@ async def _code_of_wanted_stay(session: Session, access_code_id: int, now: datet
     return code
 
 
-async def _give_other_pin(session: Session, sealer: Sealer, code: AccessCode) -> None:
+async def _give_other_pin(session: Session, sealer: Sealer, actor: str, code: AccessCode) -> None:
     for _ in range(CHOICES):
         pin = pins.choose(pins.LENGTHS[(await session.get_one(Lock, code.lock_id)).protocol])
         fingerprint = sealer.fingerprint(code.lock_id, pin)
@@ -316,6 +323,8 @@ async def _give_other_pin(session: Session, sealer: Sealer, code: AccessCode) ->
             pin_fingerprint=fingerprint,
             pin_hash=None,
         ):
+            await store.record(session, actor, "code:pin_replaced", code=code)
+            await outcomes.announce(session, EventType.CODE_CHANGED, code)
             return
     raise Conflict(f"no free PIN found for lock {code.lock_id} in {CHOICES} tries")
 

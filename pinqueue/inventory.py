@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pinqueue import posting, reservations, store
 from pinqueue.db import Session
 from pinqueue.errors import Conflict, InputInvalid, NotFound
-from pinqueue.lifecycle import EVENT_TYPES
+from pinqueue.lifecycle import EventType
 from pinqueue.models import ApiKey, Endpoint, Listing, ListingLock, Lock, Source
 from pinqueue.pins import LENGTHS
 from pinqueue.reservations import Planner
@@ -206,9 +206,8 @@ async def add_endpoint(
     one where none is given. It is not shown again."""
     _check_name("endpoint", endpoint_id)
     posting.check_url(url, private=private)
-    if unknown := sorted(set(events) - set(EVENT_TYPES.values())):
-        known = ", ".join(EVENT_TYPES.values())
-        raise InputInvalid("event", f"{unknown[0]!r} is not one of {known}")
+    if unknown := sorted(set(events) - set(EventType)):
+        raise InputInvalid("event", f"{unknown[0]!r} is not one of {', '.join(EventType)}")
     await _insist_absent(session, Endpoint, endpoint_id)
     secret = _signing_secret(secret)
     session.add(
@@ -216,7 +215,7 @@ async def add_endpoint(
             id=endpoint_id,
             url=url,
             secret=sealer.seal(f"endpoint:{endpoint_id}", secret),
-            events=list(dict.fromkeys(events)) or list(EVENT_TYPES.values()),
+            events=list(dict.fromkeys(events)) or list(EventType),
             private=private,
         )
     )

@@ -69,6 +69,21 @@ class DeliveryState(enum.StrEnum):
     """Every try is spent, or the endpoint is gone. Final."""
 
 
+class EventType(enum.StrEnum):
+    """What endpoints and hooks are told of an access code."""
+
+    CODE_SCHEDULED = "code.scheduled"
+    """It is planned and its PIN is chosen. Told in the transaction of the booking."""
+    CODE_ACTIVE = "code.active"
+    """Seen on the door; again once a change of its window is."""
+    CODE_CHANGED = "code.changed"
+    """What its guest was told changes: the window or the digits. Told when that is planned."""
+    CODE_FAILED = "code.failed"
+    """An operation of it failed: a person is needed."""
+    CODE_REVOKED = "code.revoked"
+    """Off the door, or never put there."""
+
+
 class ReservationStatus(enum.StrEnum):
     PENDING = "pending"
     """Known, but no PIN: an inquiry, a request, a hold."""
@@ -97,14 +112,6 @@ GENERATING: the lock refused it after all, or somebody took it off, so it is cre
 
 CODE_ENDED: Final = frozenset({CodeState.REVOKED, CodeState.CANCELLED})
 """Nothing of it is on a door or ever will be."""
-
-EVENT_TYPES: Final[dict[tuple[OperationKind, OperationState], str]] = {
-    (OperationKind.GENERATE, OperationState.COMPLETED): "pin.generated",
-    (OperationKind.REVOKE, OperationState.COMPLETED): "pin.revoked",
-    (OperationKind.GENERATE, OperationState.FAILED): "pin.generate_failed",
-    (OperationKind.REVOKE, OperationState.FAILED): "pin.revoke_failed",
-}
-"""What the end of an operation is called where it is told: to hooks and to endpoints."""
 
 OPERATION_OPEN: Final = frozenset({OperationState.WAITING, OperationState.ACTIVE})
 

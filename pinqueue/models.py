@@ -27,10 +27,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pinqueue.lifecycle import (
     CODE_ENDED,
-    EVENT_TYPES,
     OPERATION_OPEN,
     CodeState,
     DeliveryState,
+    EventType,
     OperationKind,
     OperationState,
     ReservationStatus,
@@ -463,7 +463,7 @@ class Endpoint(Base):
     __tablename__ = "endpoints"
     __table_args__ = (
         CheckConstraint(
-            f"events <@ ARRAY[{', '.join(repr(name) for name in EVENT_TYPES.values())}]"
+            f"events <@ ARRAY[{', '.join(repr(str(event)) for event in EventType)}]"
             " AND cardinality(events) > 0",
             name="events_known",
         ),
@@ -492,7 +492,7 @@ class Delivery(Base):
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("endpoint_id", "event_id"),
-        CheckConstraint(_one_of("type", EVENT_TYPES.values()), name="type_known"),
+        CheckConstraint(_one_of("type", EventType), name="type_known"),
         CheckConstraint(_one_of("state", DeliveryState), name="state_known"),
         CheckConstraint(
             "(state = 'waiting') = (finished_at IS NULL)", name="final_has_finished_at"

@@ -29,7 +29,7 @@ from pinqueue.errors import (
     StateChanged,
     TryLater,
 )
-from pinqueue.lifecycle import CodeState, OperationKind
+from pinqueue.lifecycle import CodeState, EventType, OperationKind
 from pinqueue.locks import Delivery, Door, LockGateway, RemotePin, Window
 from pinqueue.metrics import Metrics
 from pinqueue.models import AccessCode, Operation
@@ -270,7 +270,7 @@ async def _give_up(session: Session, operation: Operation, code: AccessCode, why
     await store.fail_operation(session, operation, why)
     if operation.kind == OperationKind.GENERATE:
         await store.move_code(session, code, CodeState.FAILED, failed_at=operation.finished_at)
-    await outcomes.announce(session, operation, code)
+    await outcomes.announce(session, EventType.CODE_FAILED, code, operation=operation)
 
 
 def _retry_at(
@@ -513,7 +513,7 @@ async def _record_active(bench: Workbench, ring: Ring, told: Window) -> None:
         await store.complete_operation(session, operation)
         await store.end_try(session, ring.claim, "completed")
         await store.record(session, ACTOR, "code:active", code=code, operation_id=operation.id)
-        await outcomes.announce(session, operation, code)
+        await outcomes.announce(session, EventType.CODE_ACTIVE, code, operation=operation)
 
 
 async def _record_revoked(bench: Workbench, ring: Ring) -> None:
@@ -533,7 +533,7 @@ async def _record_revoked(bench: Workbench, ring: Ring) -> None:
         await store.complete_operation(session, operation)
         await store.end_try(session, ring.claim, "completed")
         await store.record(session, ACTOR, "code:revoked", code=code, operation_id=operation.id)
-        await outcomes.announce(session, operation, code)
+        await outcomes.announce(session, EventType.CODE_REVOKED, code, operation=operation)
         if stay is not None:
             await reservations.plan(session, bench.planner, stay, actor=ACTOR, now=ring.now())
     async with bench.db.transaction() as session:

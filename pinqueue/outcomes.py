@@ -1,4 +1,4 @@
-"""What became of an operation, told to whoever asked: endpoints by webhook, hooks after COMMIT."""
+"""What becomes of access codes, told to whoever asked: endpoints by webhook, hooks after COMMIT."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ from typing import Any
 
 from pinqueue import alarms, db
 from pinqueue.db import Session
-from pinqueue.lifecycle import EVENT_TYPES, OperationKind, OperationState
+from pinqueue.lifecycle import EventType
 from pinqueue.models import AccessCode, Operation
 from pinqueue.store import deliveries
+from pinqueue.store.deliveries import Asked
 
 
-async def announce(session: Session, operation: Operation, code: AccessCode) -> None:
-    """Tell of an operation that has just completed or failed, as it and its code are now.
+async def announce(
+    session: Session, event: EventType, *codes: AccessCode, operation: Operation | None = None
+) -> None:
+    """Tell of access codes of one stay as they are now, and of the operation that is the reason.
 
-    What is posted to endpoints commits, or not, with the caller's transaction.
+    What is posted to endpoints commits, or not, with the caller's transaction. Hooks are told of
+    operations alone, which only workers perform: what is planned any process may plan, and they
+    are loaded in workers.
     """
-    kind = EVENT_TYPES[OperationKind(operation.kind), OperationState(operation.state)]
-    listing_id, wanted = await deliveries.listing_and_wanted(session, code.reservation_id, kind)
-    body = _body(kind, operation, code, listing_id)
-    if wanted:
-        made = await deliveries.insert_deliveries(session, new_event_id(), kind, body)
-        await alarms.put_deliveries(session, made)
-    db.announce(session, body)
+    asked = await deliveries.asked(session, codes[0].reservation_id, event)
+    for code in codes:
+        body = _body(event, code, operation, asked)
+        if asked.wanted:
+            made = await deliveries.insert_deliveries(session, new_event_id(), event, body)
+            await alarms.put_deliveries(session, made)
+        if operation is not None:
+            db.announce(session, body)
 
 
 def new_event_id() -> str:
@@ -32,28 +38,32 @@ def new_event_id() -> str:
 
 
 def _body(
-    kind: str, operation: Operation, code: AccessCode, listing_id: str | None
+    event: EventType, code: AccessCode, operation: Operation | None, asked: Asked
 ) -> dict[str, Any]:
     """Ids, states and times: never a PIN."""
-    assert operation.finished_at is not None  # noqa: S101  # it has just ended
-    taken_up_at = operation.first_claimed_at or operation.finished_at
     return {
-        "type": kind,
-        "timestamp": _utc(operation.finished_at),
+        "type": event,
+        "timestamp": _utc(asked.now),
         "data": {
             "reservation_id": code.reservation_id,
-            "listing_id": listing_id,
+            "listing_id": asked.listing_id,
             "lock_id": code.lock_id,
             "access_code_id": code.id,
-            "operation_id": operation.id,
             "state": code.state,
             "starts_at": _utc(code.starts_at),
             "ends_at": _utc(code.ends_at),
-            "late_seconds": max((taken_up_at - operation.due_at).total_seconds(), 0.0),
-            "attempts": operation.epoch,
-            "error": operation.last_error,
+            "operation_id": operation.id if operation else None,
+            "kind": operation.kind if operation else None,
+            "late_seconds": _late_seconds(operation, asked.now) if operation else None,
+            "attempts": operation.epoch if operation else None,
+            "error": operation.last_error if operation else None,
         },
     }
+
+
+def _late_seconds(operation: Operation, now: datetime) -> float:
+    taken_up_at = operation.first_claimed_at or now
+    return max((taken_up_at - operation.due_at).total_seconds(), 0.0)
 
 
 def _utc(instant: datetime) -> str:

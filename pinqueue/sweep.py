@@ -13,7 +13,7 @@ from typing import TypeVar
 from pinqueue import alarms, codes, fetching, logs, outcomes, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import DatabaseUnavailable
-from pinqueue.lifecycle import CodeState, OperationKind
+from pinqueue.lifecycle import CodeState, EventType, OperationKind
 from pinqueue.metrics import SWEPT, Metrics
 from pinqueue.models import AccessCode, Operation
 from pinqueue.store import deliveries, sweeping
@@ -182,7 +182,7 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
         elif operation.kind == OperationKind.REVOKE and code.state != CodeState.REVOKING:
             # So that it is known to be still to come off, and is begun again.
             await codes.withdraw(session, ACTOR, code, now=await store.now(session))
-        await outcomes.announce(session, operation, code)
+        await outcomes.announce(session, EventType.CODE_FAILED, code, operation=operation)
     else:
         event, reason = "rescued", why
         operation.next_at = await store.now(session)

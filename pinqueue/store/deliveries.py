@@ -5,46 +5,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Text, and_, any_, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from pinqueue.db import Session
 from pinqueue.errors import StateChanged
-from pinqueue.lifecycle import DeliveryState
+from pinqueue.lifecycle import DeliveryState, EventType
 from pinqueue.models import Delivery, Endpoint, Reservation
 
 _WAITING = Delivery.state == DeliveryState.WAITING
 
 
-def _wants(kind: str) -> ColumnElement[bool]:
-    return and_(Endpoint.enabled, literal(kind) == any_(Endpoint.events))
+def _wants(event: EventType) -> ColumnElement[bool]:
+    return and_(Endpoint.enabled, literal(event, Text) == any_(Endpoint.events))
 
 
-async def listing_and_wanted(
-    session: Session, reservation_id: str, kind: str
-) -> tuple[str | None, bool]:
-    """The stay's listing, and whether any endpoint wants events of that type."""
-    wanted = select(Endpoint.id).where(_wants(kind)).exists()
+class Asked(NamedTuple):
+    """What has to be known before a stay's event is told."""
+
+    now: datetime
+    listing_id: str | None
+    wanted: bool
+    """Whether any endpoint wants events of that type."""
+
+
+async def asked(session: Session, reservation_id: str, event: EventType) -> Asked:
+    wanted = select(Endpoint.id).where(_wants(event)).exists()
     row = await session.execute(
-        select(Reservation.listing_id, wanted).where(Reservation.id == reservation_id)
+        select(func.now(), Reservation.listing_id, wanted).where(Reservation.id == reservation_id)
     )
-    listing_id, any_wants = row.one()
-    return listing_id, any_wants
+    return Asked(*row.one())
 
 
 async def insert_deliveries(
-    session: Session, event_id: str, kind: str, body: dict[str, Any]
+    session: Session, event_id: str, event: EventType, body: dict[str, Any]
 ) -> Sequence[Delivery]:
     """One for each enabled endpoint that wants the type.
 
-    The endpoints are held: one that is removed at this moment cannot take the end of an operation
-    down with it.
+    The endpoints are held: one that is removed at this moment cannot take what is told of down
+    with it.
     """
     wanting = (
-        select(Endpoint.id, literal(event_id, Text), literal(kind, Text), literal(body, JSONB))
-        .where(_wants(kind))
+        select(Endpoint.id, literal(event_id, Text), literal(event, Text), literal(body, JSONB))
+        .where(_wants(event))
         .order_by(Endpoint.id)
         .with_for_update(read=True, key_share=True)
     )

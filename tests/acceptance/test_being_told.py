@@ -78,7 +78,7 @@ def test_a_worker_tells_an_endpoint_and_hooks_what_became_of_a_pin_and_never_the
     worker = started(house, "tell = desk:tell", "complain = desk:complain")
     (posted,) = receiver.wait_for(1)
     body = posted.verified()
-    assert body["type"] == "pin.generated"
+    assert body["type"] == "code.active"
     assert body["data"]["reservation_id"] == "res-1"
     told, complained = tmp_path / "told", tmp_path / "complained"
     until(lambda: told.exists() and complained.exists(), "both hooks are called")
@@ -87,13 +87,13 @@ def test_a_worker_tells_an_endpoint_and_hooks_what_became_of_a_pin_and_never_the
     until(lambda: len(events_in(told)) == 2, "the hook is told of the removal")
     worker.ask_to_stop()
     assert worker.code() == 0
-    assert [one["type"] for one in events_in(told)] == ["pin.generated", "pin.revoked"]
+    assert [one["type"] for one in events_in(told)] == ["code.active", "code.revoked"]
     assert events_in(told) == receiver.bodies()
     assert events_in(complained) == events_in(told), "a hook that fails is called again"
     failed = [json.loads(line) for line in worker.log().splitlines() if "hook-failed" in line]
     assert {(line["hook"], line["type"]) for line in failed} == {
-        ("complain", "pin.generated"),
-        ("complain", "pin.revoked"),
+        ("complain", "code.active"),
+        ("complain", "code.revoked"),
     }
     assert house.states() == ["revoked"]
     everything = worker.log() + told.read_text() + str(receiver.posted)
@@ -115,13 +115,13 @@ def listed(house: House) -> list[dict[str, object]]:
 
 
 def test_an_endpoint_is_added_tried_listed_and_removed(house: House, receiver: Receiver) -> None:
-    secret = done(house.run("endpoints", "add", "desk", receiver.url, "--event", "pin.generated"))
+    secret = done(house.run("endpoints", "add", "desk", receiver.url, "--event", "code.active"))
     assert re.fullmatch(r"whsec_[A-Za-z0-9+/=]{44}", secret)
     assert listed(house) == [
         {
             "endpoint": "desk",
             "url": receiver.url,
-            "events": ["pin.generated"],
+            "events": ["code.active"],
             "private": False,
             "enabled": True,
             "disabled_reason": None,
@@ -151,7 +151,7 @@ def test_an_endpoint_is_added_tried_listed_and_removed(house: House, receiver: R
 REFUSED = {
     ("add", "desk", "http://example.com/"): "url: must be https, or http on loopback",
     ("add", "desk", "https://10.0.0.5/"): "--private",
-    ("add", "desk", "https://example.com/", "--event", "pin.guessed"): "'pin.guessed' is not one",
+    ("add", "desk", "https://example.com/", "--event", "code.guessed"): "'code.guessed' is not one",
     ("add", "desk", "https://example.com/", "--secret", "short"): "secret: must be whsec_",
     ("add", "no/name", "https://example.com/"): "endpoint: name it",
     ("test", "desk"): "there is no endpoint desk",

@@ -14,6 +14,7 @@ from pinqueue import deliveries, inventory, outcomes, sweep
 from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.errors import TryLater
+from pinqueue.lifecycle import EventType
 from pinqueue.models import AccessCode, Operation
 from pinqueue.operations import Workbench
 from pinqueue.posting import Poster
@@ -61,8 +62,10 @@ async def poster() -> AsyncIterator[Poster]:
 @pytest.fixture
 async def told(bench: Workbench, seal: Sealer, receiver: Receiver, prompt: Control) -> AccessCode:
     """A code whose PIN has come on its door, which the endpoint `desk` is about to be told."""
+    await book(bench)
     await add_endpoint(bench.db, seal, receiver.url)
-    return await put_on_door(bench, prompt)
+    assert await ring(bench, "generate") is None
+    return await code_of(bench)
 
 
 async def all_deliveries(db: Database) -> list[dict[str, Any]]:
@@ -99,9 +102,9 @@ async def test_a_worker_posts_what_happened_signed_and_without_the_pin(
     await add_endpoint(bench.db, seal, receiver.url)
     pin = digits(bench, await book(bench))
 
-    async def both_delivered() -> bool:
+    async def all_delivered() -> bool:
         states = [row["state"] for row in await all_deliveries(bench.db)]
-        return states == ["delivered", "delivered"]
+        return states == ["delivered"] * 3
 
     async def is_active() -> bool:
         return (await code_of(bench)).state == "active"
@@ -109,29 +112,35 @@ async def test_a_worker_posts_what_happened_signed_and_without_the_pin(
     async with a_worker(settings):
         await until(is_active)
         await cancel(bench)
-        await until(both_delivered)
+        await until(all_delivered)
     by_type = {one.verified()["type"]: one.verified() for one in receiver.posted}
-    assert set(by_type) == {"pin.generated", "pin.revoked"}
-    assert len({one.event_id for one in receiver.posted}) == 2
+    assert set(by_type) == {"code.scheduled", "code.active", "code.revoked"}
+    assert len({one.event_id for one in receiver.posted}) == 3
     assert all(one.event_id.startswith("evt_") for one in receiver.posted)
     code, operation = await code_of(bench), await operation_of(bench, "generate")
-    data = by_type["pin.generated"]["data"]
+    data = by_type["code.active"]["data"]
     assert data.pop("late_seconds") >= 0
-    assert data == {
+    of_the_code = {
         "reservation_id": "res-1",
         "listing_id": code.lock_id,
         "lock_id": code.lock_id,
         "access_code_id": code.id,
-        "operation_id": operation.id,
-        "state": "active",
         "starts_at": code.starts_at.astimezone(UTC).isoformat(),
         "ends_at": code.ends_at.astimezone(UTC).isoformat(),
+    }
+    assert data == {
+        **of_the_code,
+        "state": "active",
+        "operation_id": operation.id,
+        "kind": "generate",
         "attempts": 1,
         "error": None,
     }
-    assert by_type["pin.revoked"]["data"]["state"] == "revoked"
+    nothing = dict.fromkeys(("operation_id", "kind", "late_seconds", "attempts", "error"))
+    assert by_type["code.scheduled"]["data"] == {**of_the_code, "state": "scheduled", **nothing}
+    assert by_type["code.revoked"]["data"]["state"] == "revoked"
     assert leaks(str([(one.headers, one.raw) for one in receiver.posted]), [pin]) == set()
-    assert [row["status"] for row in await jobs(bench.db)] == ["succeeded", "succeeded"]
+    assert [row["status"] for row in await jobs(bench.db)] == ["succeeded"] * 3
 
 
 async def test_a_job_of_a_delivery_carries_its_id_alone(bench: Workbench, told: AccessCode) -> None:
@@ -152,8 +161,9 @@ async def test_a_rollback_leaves_no_delivery_no_job_and_tells_no_listener(
         async with db.transaction() as session:
             await outcomes.announce(
                 session,
-                await session.get_one(Operation, operation.id),
+                EventType.CODE_ACTIVE,
                 await session.get_one(AccessCode, told.id),
+                operation=await session.get_one(Operation, operation.id),
             )
             assert heard == []
             if then_fail:
@@ -179,7 +189,7 @@ async def test_what_failed_is_told_with_its_reason(
     prompt.fault("code", LIST, code=REFUSED)
     error = await ring(bench, kind)
     body = (await the_delivery(bench.db))["body"]
-    assert body["type"] == f"pin.{kind}_failed"
+    assert (body["type"], body["data"]["kind"]) == ("code.failed", kind)
     assert (body["data"]["state"], body["data"]["error"]) == (state, str(error))
 
 
@@ -199,7 +209,8 @@ async def test_a_quarantine_is_told(
     await execute(bench.db, "UPDATE procrastinate_jobs SET status = 'failed'")
     assert await sweep.defer_jobless(bench.db) == 1
     body = (await the_delivery(bench.db))["body"]
-    assert (body["type"], body["data"]["state"]) == (f"pin.{kind}_failed", state)
+    assert (body["type"], body["data"]["state"]) == ("code.failed", state)
+    assert body["data"]["kind"] == kind
     assert "quarantined" in body["data"]["error"]
 
 
@@ -207,12 +218,13 @@ async def test_an_endpoint_is_told_of_the_types_it_wants_and_each_gets_the_same_
     bench: Workbench, seal: Sealer, receiver: Receiver, prompt: Control
 ) -> None:
     await add_endpoint(bench.db, seal, receiver.url, name="all")
-    await add_endpoint(bench.db, seal, receiver.url, name="good", events=("pin.generated",))
-    await add_endpoint(bench.db, seal, receiver.url, name="bad", events=("pin.generate_failed",))
+    await add_endpoint(bench.db, seal, receiver.url, name="good", events=("code.active",))
+    await add_endpoint(bench.db, seal, receiver.url, name="bad", events=("code.failed",))
     await put_on_door(bench, prompt)
     found = await all_deliveries(bench.db)
-    assert [row["endpoint_id"] for row in found] == ["all", "good"]
-    assert found[0]["event_id"] == found[1]["event_id"]
+    told = [(row["endpoint_id"], row["type"]) for row in found]
+    assert told == [("all", "code.scheduled"), ("all", "code.active"), ("good", "code.active")]
+    assert found[1]["event_id"] == found[2]["event_id"] != found[0]["event_id"]
 
 
 async def test_a_failed_post_is_tried_again_with_the_same_id_and_another_timestamp(
@@ -336,7 +348,7 @@ async def test_a_redirect_is_not_followed(
 async def test_slow_endpoints_hold_up_no_pin(
     settings: Settings, bench: Workbench, seal: Sealer, receiver: Receiver, prompt: Control
 ) -> None:
-    await add_endpoint(bench.db, seal, receiver.url)
+    await add_endpoint(bench.db, seal, receiver.url, events=("code.active",))
     await put_on_door(bench, prompt)
     await execute(
         bench.db,

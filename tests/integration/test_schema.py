@@ -266,3 +266,44 @@ def test_migrate_refuses_a_database_of_a_newer_pinqueue_and_says_what_to_do(
     set_revision(database_url, "9999")
     with pytest.raises(SchemaWrong, match=r"9999.*install the version"):
         schema.migrate(database_url)
+
+
+RENAMED = """
+INSERT INTO endpoints (id, url, secret, events) VALUES
+    ('all', 'https://example.com/', '\\x00',
+     '{pin.generated,pin.revoked,pin.generate_failed,pin.revoke_failed}'),
+    ('desk', 'https://example.com/', '\\x00',
+     '{pin.generated,pin.generate_failed,pin.revoke_failed}');
+INSERT INTO deliveries (endpoint_id, event_id, type, body)
+SELECT 'desk', 'evt_' || name, name, jsonb_build_object('type', name, 'data', '{}'::jsonb)
+FROM endpoints, unnest(events) name WHERE id = 'all';
+"""
+DELIVERIES = "SELECT event_id, type, body->>'type', body->'data'->>'kind' FROM deliveries"
+
+
+def test_events_told_under_their_old_names_go_on_under_the_new_ones_and_back(
+    database_url: str,
+) -> None:
+    alembic(database_url, "downgrade", "0008")
+    with psycopg.connect(database_url) as connection:
+        connection.execute(RENAMED.encode())
+    before = ask(database_url, "SELECT id, array_to_string(events, ' ') FROM endpoints")
+    alembic(database_url, "upgrade", "0009")
+    assert ask(database_url, "SELECT id, array_to_string(events, ' ') FROM endpoints") == {
+        ("all", "code.scheduled code.active code.changed code.failed code.revoked"),
+        ("desk", "code.active code.failed"),
+    }
+    assert ask(database_url, DELIVERIES) == {
+        ("evt_pin.generated", "code.active", "code.active", "generate"),
+        ("evt_pin.revoked", "code.revoked", "code.revoked", "revoke"),
+        ("evt_pin.generate_failed", "code.failed", "code.failed", "generate"),
+        ("evt_pin.revoke_failed", "code.failed", "code.failed", "revoke"),
+    }
+    alembic(database_url, "downgrade", "0008")
+    told = {(event_id, type_) for event_id, type_, _, _ in ask(database_url, DELIVERIES)}
+    assert told == {(f"evt_{type_}", type_) for _, type_ in told}
+    assert len(told) == 4
+    kept = ask(database_url, "SELECT id, array_to_string(events, ' ') FROM endpoints")
+    assert {(id_, frozenset(str(events).split())) for id_, events in kept} == {
+        (id_, frozenset(str(events).split())) for id_, events in before
+    }

@@ -30,9 +30,9 @@ SELECT id, 'generate', now(), now() FROM access_codes WHERE remote_name = 'pq-1'
 INSERT INTO tries (operation_id, epoch) SELECT id, 1 FROM operations;
 INSERT INTO api_keys (id, name, key_sha256, scopes) VALUES ('k1', 'ops', '\\x00', '{read}');
 INSERT INTO endpoints (id, url, secret, events)
-VALUES ('desk', 'https://example.com/', '\\x00', '{pin.generated}');
+VALUES ('desk', 'https://example.com/', '\\x00', '{code.active}');
 INSERT INTO deliveries (endpoint_id, event_id, type, body)
-VALUES ('desk', 'evt_1', 'pin.generated', '{}');
+VALUES ('desk', 'evt_1', 'code.active', '{}');
 INSERT INTO audit_events (actor, event) VALUES ('test', 'world:made');
 """
 
@@ -106,9 +106,9 @@ BROKEN = {
     ),
     "uq_deliveries_endpoint_id_event_id": (
         "INSERT INTO deliveries (endpoint_id, event_id, type, body)"
-        " VALUES ('desk', 'evt_1', 'pin.revoked', '{}')"
+        " VALUES ('desk', 'evt_1', 'code.revoked', '{}')"
     ),
-    "ck_deliveries_type_known": "UPDATE deliveries SET type = 'pin.guessed'",
+    "ck_deliveries_type_known": "UPDATE deliveries SET type = 'code.guessed'",
     "ck_deliveries_state_known": "UPDATE deliveries SET state = 'lost', finished_at = now()",
     "ck_deliveries_final_has_finished_at": "UPDATE deliveries SET state = 'delivered'",
     "ck_api_keys_scopes_known": "UPDATE api_keys SET scopes = '{read,everything}'",

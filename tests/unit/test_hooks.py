@@ -19,7 +19,7 @@ from tests.serving import until
 
 pytestmark = pytest.mark.anyio
 
-EVENT: dict[str, Any] = {"type": "pin.generated", "timestamp": "", "data": {"lock_id": "front"}}
+EVENT: dict[str, Any] = {"type": "code.active", "timestamp": "", "data": {"lock_id": "front"}}
 
 
 class Heard:

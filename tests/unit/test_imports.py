@@ -24,7 +24,8 @@ LAYERS = """
     operations inventory audit health deliveries monitoring
     jobs
     reservations
-    codes outcomes
+    codes
+    outcomes
     alarms
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
