@@ -12,7 +12,7 @@ from pinqueue.errors import SourceUnreachable
 from pinqueue.fetchers import cloudbeds as fetcher
 from tests import factories
 from tests.senders import contract, playing
-from tests.senders.cloudbeds import PROPERTY, Cloudbeds, room
+from tests.senders.cloudbeds import EXAMPLE, PROPERTY, Cloudbeds, room
 from tests.senders.playing import Fault, compare, day, fetch, live_codes, stays, tell
 from tests.serving import Web
 
@@ -43,11 +43,6 @@ class TestComparing(contract.Comparing):
     pass
 
 
-EXAMPLE = (  # as it is published
-    b'{ "version": "1.0", "reservationId": "31415926", "timestamp": 1611758157.431234,'
-    b' "event": "reservation/dates_changed", "propertyId": 12345, "propertyId_str": "12345",'
-    b' "startDate": "2020-05-19", "endDate": "2020-05-21" }'
-)
 MOVED: dict[str, Any] = {
     "version": "1.0",
     "event": "reservation/accommodation_changed",

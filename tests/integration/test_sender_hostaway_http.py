@@ -10,7 +10,7 @@ import pytest
 
 from pinqueue.fetchers import hostaway as fetcher
 from tests.senders import contract, playing
-from tests.senders.hostaway import Hostaway
+from tests.senders.hostaway import ENVELOPE, Hostaway
 from tests.senders.playing import Fault, day, fetch, live_codes, stays, tell
 from tests.serving import Web
 
@@ -39,14 +39,6 @@ class TestReading(contract.Reading):
 
 class TestComparing(contract.Comparing):
     pass
-
-
-ENVELOPE: dict[str, Any] = {  # as a public test has it
-    "object": "reservation",
-    "event": "reservation.updated",
-    "accountId": 12345,
-    "data": {"id": 1, "listingMapId": 100, "departureDate": "forged"},
-}
 
 
 def told(**data: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pinqueue.errors import SourceBusy
 from pinqueue.fetchers import smoobu as fetcher
 from tests.senders import contract, playing
 from tests.senders.playing import Fault, compare, day, fetch, live_codes, stays, tell
-from tests.senders.smoobu import Smoobu
+from tests.senders.smoobu import SAMPLE, Smoobu
 from tests.serving import Web
 
 
@@ -40,12 +40,6 @@ class TestReading(contract.Reading):
 
 class TestComparing(contract.Comparing):
     pass
-
-
-SAMPLE: dict[str, Any] = {  # as it is published
-    "action": "newReservation",
-    "data": {"id": 292, "arrival": "2024-07-15", "apartment": {"id": 38, "name": "Apartment 1"}},
-}
 
 
 def told(action: str = "newReservation", **data: Any) -> dict[str, Any]:

@@ -12,6 +12,12 @@ from starlette.routing import Route
 from tests.senders.playing import Fault, Played, day
 
 PROPERTY = "12345"
+EXAMPLE = (
+    b'{ "version": "1.0", "reservationId": "31415926", "timestamp": 1611758157.431234,'
+    b' "event": "reservation/dates_changed", "propertyId": 12345, "propertyId_str": "12345",'
+    b' "startDate": "2020-05-19", "endDate": "2020-05-21" }'
+)
+"""A webhook, as it is published."""
 NOT_FOUND = {"success": False, "message": "Reservation not found."}
 
 

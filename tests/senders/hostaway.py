@@ -14,6 +14,36 @@ from starlette.routing import Route
 
 from tests.senders.playing import Fault, Played, day
 
+ENVELOPE: dict[str, Any] = {
+    "object": "reservation",
+    "event": "reservation.updated",
+    "accountId": 12345,
+    "data": {"id": 1, "listingMapId": 100, "departureDate": "forged"},
+}
+"""A webhook, as a public test has it."""
+RESERVATION: dict[str, Any] = {
+    "id": 13,
+    "listingMapId": 40160,
+    "channelName": "airbnb",
+    "guestName": "Andrew Peterson",
+    "arrivalDate": "2017-07-15",
+    "departureDate": "2017-07-16",
+    "isDatesUnspecified": 0,
+    "previousArrivalDate": None,
+    "previousDepartureDate": None,
+    "checkInTime": None,
+    "checkOutTime": None,
+    "nights": 1,
+    "phone": "+75125551212",
+    "status": "new",
+    "cancellationDate": None,
+    "doorCode": "12345",
+    "doorCodeVendor": "vendor",
+    "doorCodeInstruction": "instruction",
+    "confirmationCode": "HMP2KQ4B44",
+}
+"""The official object, with its very values."""
+
 
 @dataclass
 class Hostaway(Played):

@@ -11,6 +11,12 @@ from starlette.routing import Route
 
 from tests.senders.playing import Fault, Played, day
 
+SAMPLE: dict[str, Any] = {
+    "action": "newReservation",
+    "data": {"id": 292, "arrival": "2024-07-15", "apartment": {"id": 38, "name": "Apartment 1"}},
+}
+"""A webhook, as it is published."""
+
 
 @dataclass
 class Smoobu(Played):

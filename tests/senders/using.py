@@ -21,15 +21,21 @@ JOBS = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'fetch_booking
 
 
 async def add_source(
-    db: Database, planner: Planner, kind: str, secret: str, api: Api | None = None
+    db: Database,
+    planner: Planner,
+    kind: str,
+    secret: str,
+    api: Api | None = None,
+    name: str | None = None,
 ) -> None:
-    """The source is called as its kind is."""
+    """The source is called as its kind is, unless it has a name."""
+    name = name or kind
     async with db.transaction() as session:
-        await inventory.add_source(session, planner.sealer, "test", kind, kind, secret)
+        await inventory.add_source(session, planner.sealer, "test", name, kind, secret)
         await session.flush()
         if api is not None:
-            source = await session.get_one(Source, kind)
-            source.api = planner.sealer.seal(f"api:{kind}", api.dump())
+            source = await session.get_one(Source, name)
+            source.api = planner.sealer.seal(f"api:{name}", api.dump())
 
 
 def set_up(

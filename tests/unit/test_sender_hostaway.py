@@ -16,32 +16,11 @@ from pinqueue.reservations import Booking
 from pinqueue.webhooks.body import Refusal
 from pinqueue.webhooks.hostaway import read
 from tests.senders.contract import JUNK
+from tests.senders.hostaway import RESERVATION
 
 NOW = datetime(2017, 7, 1, 10, tzinfo=UTC)
 PENDING, CONFIRMED = ReservationStatus.PENDING, ReservationStatus.CONFIRMED
 BLOCKED, CANCELLED = ReservationStatus.BLOCKED, ReservationStatus.CANCELLED
-
-RESERVATION: dict[str, Any] = {  # the official object, verbatim values
-    "id": 13,
-    "listingMapId": 40160,
-    "channelName": "airbnb",
-    "guestName": "Andrew Peterson",
-    "arrivalDate": "2017-07-15",
-    "departureDate": "2017-07-16",
-    "isDatesUnspecified": 0,
-    "previousArrivalDate": None,
-    "previousDepartureDate": None,
-    "checkInTime": None,
-    "checkOutTime": None,
-    "nights": 1,
-    "phone": "+75125551212",
-    "status": "new",
-    "cancellationDate": None,
-    "doorCode": "12345",
-    "doorCodeVendor": "vendor",
-    "doorCodeInstruction": "instruction",
-    "confirmationCode": "HMP2KQ4B44",
-}
 
 
 def booking(**changes: Any) -> Booking:

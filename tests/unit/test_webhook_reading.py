@@ -15,22 +15,9 @@ from pinqueue.reservations import Booking
 from pinqueue.webhooks.body import Refusal
 from pinqueue.webhooks.pinqueue import TYPES, read
 from pinqueue.webhooks.sender import Told
+from tests.senders.pinqueue import EXAMPLE
 
 NOW = datetime(2026, 11, 1, 10, 0, 1, tzinfo=UTC)
-
-EXAMPLE: dict[str, Any] = {  # as the contract prints it
-    "type": "reservation.created",
-    "timestamp": "2026-11-01T10:00:00Z",
-    "data": {
-        "reservation_id": "res-123",
-        "listing_id": "apt-7",
-        "status": "confirmed",
-        "check_in": "2026-12-24T15:00:00-03:00",
-        "check_out": "2026-12-26T10:00:00-03:00",
-        "updated_at": "2026-11-01T09:59:58Z",
-        "guest": {"name": "Ana", "phone": "+55 11 5550 0100"},
-    },
-}
 
 
 def example(kind: str = "reservation.created", **data: Any) -> dict[str, Any]:
