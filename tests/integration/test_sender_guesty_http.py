@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,11 +24,7 @@ from pinqueue.errors import (
 )
 from pinqueue.fetchers import FETCHERS, Api, checked_api
 from pinqueue.models import Source
-from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
-from pinqueue.simulator import Control
-from tests import factories
-from tests.operating import held, ring
 from tests.senders import guesty, using
 from tests.senders.guesty import (
     CLIENT_ID,
@@ -209,22 +204,6 @@ def test_what_concerns_no_stay_is_kept_and_ignored(alone: Web, event: str) -> No
     before = alone.counts()
     assert tell(alone, {"event": event, "data": ["?"]}) == "ignored"
     assert alone.added(before) == EVENT
-
-
-@pytest.mark.anyio
-async def test_a_stay_opens_the_door_and_its_cancel_closes_it(
-    bench: Workbench, web: Web, prompt: Control
-) -> None:
-    await using.add_source(bench.db, bench.planner, "guesty", SECRET)
-    await factories.add_listing(bench.db, LISTING)
-    assert await asyncio.to_thread(tell, web, legacy("reservation.new")) == "accepted"
-    assert await ring(bench, "generate", STAY_ID) is None
-    ((pin, starts_at, ends_at),) = held(prompt)
-    assert (starts_at, ends_at) == (at(f"{day(10)}T15:00"), at(f"{day(13)}T11:00"))
-    assert await asyncio.to_thread(tell, web, lean(status="canceled")) == "accepted"
-    assert await ring(bench, "revoke", STAY_ID) is None
-    assert held(prompt) == []
-    assert prompt.open("sim-zigbee-1", pin) is False
 
 
 # What is not believed, or comes twice, or cannot be

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -15,10 +14,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from pinqueue.errors import SourceBusy, SourceError, SourceRefused, SourceUnreachable
 from pinqueue.fetchers import FETCHERS, Api, checked_api
-from pinqueue.operations import Workbench
-from pinqueue.simulator import Control
-from tests import factories
-from tests.operating import held, ring
 from tests.senders import hospitable, using
 from tests.senders.api import Played
 from tests.senders.hospitable import PROPERTY, SECRET, STAY, TOKEN, changed, event, raw, sign
@@ -169,23 +164,6 @@ def test_two_changes_under_one_id_both_count_and_a_retry_does_not(alone: Web) ->
     assert [tell(alone, first), tell(alone, second)] == ["duplicate", "duplicate"]
     assert alone.counts() == before
     assert alone.value("SELECT guest_name FROM reservations") == "Ada"
-
-
-@pytest.mark.anyio
-async def test_a_stay_opens_the_door_and_its_cancel_closes_it(
-    bench: Workbench, web: Web, prompt: Control
-) -> None:
-    await using.add_source(bench.db, bench.planner, "hospitable", SECRET)
-    await factories.add_listing(bench.db, PROPERTY)
-    assert await asyncio.to_thread(tell, web, event()) == "accepted"
-    assert await ring(bench, "generate", STAY_ID) is None
-    ((pin, _, until),) = held(prompt)
-    assert until == datetime.fromisoformat(hospitable.days()["check_out"])
-    cancel = {"id": STAY, "reservation_status": status_of("cancelled")}
-    assert await asyncio.to_thread(tell, web, changed(cancel, "status_changed")) == "accepted"
-    assert await ring(bench, "revoke", STAY_ID) is None
-    assert held(prompt) == []
-    assert prompt.open("sim-zigbee-1", pin) is False
 
 
 # What is not believed, or cannot be

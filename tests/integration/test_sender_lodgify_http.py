@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -24,11 +23,7 @@ from pinqueue.errors import (
     SourceUnreachable,
 )
 from pinqueue.fetchers import FETCHERS, Api, checked_api
-from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
-from pinqueue.simulator import Control
-from tests import factories
-from tests.operating import held, ring
 from tests.senders import lodgify, using
 from tests.senders.api import Played
 from tests.senders.lodgify import (
@@ -188,22 +183,6 @@ def test_what_concerns_no_stay_is_kept_and_ignored(alone: Web, action: str) -> N
     before = alone.counts()
     assert tell(alone, {**EXAMPLE, "action": action, "booking": ["?"]}) == "ignored"
     assert alone.added(before) == EVENT
-
-
-@pytest.mark.anyio
-async def test_a_stay_opens_the_door_and_its_cancel_closes_it(
-    bench: Workbench, web: Web, prompt: Control
-) -> None:
-    await using.add_source(bench.db, bench.planner, "lodgify", SECRET)
-    await factories.add_listing(bench.db, PROPERTY)
-    assert await asyncio.to_thread(tell, web, event()) == "accepted"
-    assert await ring(bench, "generate", STAY_ID) is None
-    ((pin, starts_at, ends_at),) = held(prompt)
-    assert (starts_at, ends_at) == (at(f"{day(10)}T15:00"), at(f"{day(13)}T11:00"))
-    assert await asyncio.to_thread(tell, web, event(status="Declined")) == "accepted"
-    assert await ring(bench, "revoke", STAY_ID) is None
-    assert held(prompt) == []
-    assert prompt.open("sim-zigbee-1", pin) is False
 
 
 # What is not believed, or comes twice, or cannot be

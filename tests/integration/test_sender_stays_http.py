@@ -15,10 +15,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from pinqueue.errors import SourceBusy, SourceError, SourceRefused, SourceUnreachable
 from pinqueue.fetchers import Api
-from pinqueue.operations import Workbench
-from pinqueue.simulator import Control
-from tests import factories
-from tests.operating import held, ring
 from tests.senders import stays, using
 from tests.senders.api import Played
 from tests.senders.stays import LISTING, LONG, SECRET, SHORT
@@ -174,22 +170,6 @@ def test_an_event_of_the_past_after_a_newer_one_is_stale(alone: Web) -> None:
     older = stays.event("reservation.modified", at="2025-07-03T14:59:59.999Z", type="reserved")
     assert tell(alone, older) == "stale"
     assert alone.value(using.STATUS) == "confirmed"
-
-
-@pytest.mark.anyio
-async def test_a_stay_opens_the_door_and_its_cancel_by_id_closes_it(
-    bench: Workbench, web: Web, prompt: Control
-) -> None:
-    await using.add_source(bench.db, bench.planner, "stays", SECRET)
-    await factories.add_listing(bench.db, LISTING)
-    assert await asyncio.to_thread(tell, web, stays.event(**stays.days(1))) == "accepted"
-    assert await ring(bench, "generate", STAY_ID) is None
-    ((pin, _, _),) = held(prompt)
-    raw = json.dumps({"action": "reservation.deleted", "payload": {"_id": LONG}}).encode()
-    assert await asyncio.to_thread(tell, web, raw) == "accepted"
-    assert await ring(bench, "revoke", STAY_ID) is None
-    assert held(prompt) == []
-    assert prompt.open("sim-zigbee-1", pin) is False
 
 
 # What is not believed, or cannot be
