@@ -106,8 +106,13 @@ async def _reconcile(db: Database, planner: Planner, source: Source) -> None:
             await store.reconcile_again(session, source.id, EVERY - AGAIN)
         return
     async with db.transaction() as session:
-        before = source.bookings_listed or 0
-        if listed < before * SHRUNKEN:
+        before = source.bookings_listed
+        if before is None:  # never listed yet: what its webhooks told is all that is known of it
+            before = await store.stays_to_come(session, source.id)
+            shrunken = before > 0 and listed == 0
+        else:
+            shrunken = listed < before * SHRUNKEN
+        if shrunken:
             await _record(session, source, "source:list_shrunken", before=before, listed=listed)
         else:
             await store.set_bookings_listed(session, source.id, listed)

@@ -328,6 +328,18 @@ async def overlapping_stays(session: Session, stay: Reservation, *, limit: int) 
     ).all()
 
 
+async def stays_to_come(session: Session, source_id: str) -> int:
+    """The confirmed stays of a source that have not ended."""
+    count: int | None = await session.scalar(
+        select(func.count()).where(
+            Reservation.source_id == source_id,
+            Reservation.status == ReservationStatus.CONFIRMED,
+            Reservation.check_out_at > func.now(),
+        )
+    )
+    return count or 0
+
+
 async def upcoming_stays(session: Session, listing_id: str) -> Sequence[Reservation]:
     """The confirmed stays of a listing that have not ended, held for planning."""
     return (

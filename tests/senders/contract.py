@@ -161,7 +161,7 @@ class Reading:
         assert live_codes(web) == 1
         assert len(web.audited("source:booking_missing")) == 1
 
-    def test_a_bad_answer_changes_nothing_and_the_event_waits(
+    def test_f1_a_bad_answer_changes_nothing_and_the_event_waits(
         self, web: Web, played: Played
     ) -> None:
         self.a_stay(web, played)
@@ -214,7 +214,7 @@ class Reading:
 class Comparing:
     """What a webhook missed is found in the list of bookings."""
 
-    def test_missed_bookings_are_found_on_every_page(self, web: Web, played: Played) -> None:
+    def test_f15_missed_bookings_are_found_on_every_page(self, web: Web, played: Played) -> None:
         playing.set_up(web, played)
         for number in range(5):
             played.put(str(13 + number), ahead=10 + 4 * number)
@@ -246,7 +246,7 @@ class Comparing:
         assert web.added(before) == {}
         assert web.counts()["audit_events"] == before["audit_events"]
 
-    def test_an_absent_booking_is_never_removed(self, web: Web, played: Played) -> None:
+    def test_f1_an_absent_booking_is_never_removed(self, web: Web, played: Played) -> None:
         playing.set_up(web, played)
         for number in range(4):
             played.put(str(13 + number), ahead=10 + 4 * number)
@@ -257,7 +257,7 @@ class Comparing:
         assert web.audited("source:list_shrunken") == []
 
     @pytest.mark.parametrize("left", [0, 1])
-    def test_an_empty_or_shrunken_list_is_an_alarm_and_removes_nothing(
+    def test_f1_an_empty_or_shrunken_list_is_an_alarm_and_removes_nothing(
         self, web: Web, played: Played, left: int
     ) -> None:
         playing.set_up(web, played)
@@ -270,7 +270,22 @@ class Comparing:
         assert web.audited("source:list_shrunken") == [{"before": 4, "listed": left}]
         assert web.value("SELECT bookings_listed FROM sources WHERE id = 'pms'") == 4
 
-    def test_a_list_that_breaks_off_is_told_and_read_again_soon(
+    def test_f1_a_list_that_is_empty_from_the_start_is_an_alarm_where_webhooks_told_of_stays(
+        self, web: Web, played: Played
+    ) -> None:
+        playing.set_up(web, played)
+        compare(web)
+        assert web.audited("source:list_shrunken") == [], "nobody told of any yet"
+        web.execute("UPDATE sources SET bookings_listed = NULL")
+        played.put("13")
+        tell(web, played.event("13"))
+        fetch(web)
+        played.clear()
+        compare(web)
+        assert web.audited("source:list_shrunken") == [{"before": 1, "listed": 0}]
+        assert live_codes(web) == 1
+
+    def test_f1_a_list_that_breaks_off_is_told_and_read_again_soon(
         self, web: Web, played: Played
     ) -> None:
         playing.set_up(web, played)
