@@ -217,7 +217,7 @@ class TuyaCloud:
         return answer
 
     def _unanswered(self, what: str, *, writes: bool) -> LockUnreachable:
-        return LockUnreachable(f"{self._base.host} {what}", in_doubt=writes)
+        return LockUnreachable(f"Tuya's cloud is away: {self._base.host} {what}", in_doubt=writes)
 
 
 @dataclass(frozen=True)
