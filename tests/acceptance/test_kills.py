@@ -18,7 +18,9 @@ DELETE = {"method": "DELETE", "path": "/temp-passwords/"}
 DOORS = ("done-1", "not-done-1", "done-2", "not-done-2")
 
 
-def test_what_a_killed_worker_was_at_is_done_once_by_the_next(house: House, doors: Control) -> None:
+def test_f24_what_a_killed_worker_was_at_is_done_once_by_the_next(
+    house: House, doors: Control
+) -> None:
     """kill -9 while four calls are out: two creates and two deletes, of each one that took effect
     and one that did not. Nobody will ever know the answers."""
     for door in DOORS:

@@ -101,7 +101,7 @@ def test_a_pin_opens_both_doors_inside_its_window_and_only_there(
     assert {row["state"] for row in house.ask("SELECT state FROM audit_jobs")} == {"completed"}
 
 
-def test_a_cancel_takes_the_pin_off_both_doors_in_the_middle_of_the_stay(
+def test_f22_a_cancel_takes_the_pin_off_both_doors_in_the_middle_of_the_stay(
     house: House, town: Control
 ) -> None:
     house.set_up(LOCKS)
@@ -121,7 +121,7 @@ def test_a_cancel_takes_the_pin_off_both_doors_in_the_middle_of_the_stay(
     assert held(town) == {}
 
 
-def test_a_change_of_dates_changes_the_window_that_the_lock_knows_and_keeps_the_pin(
+def test_f5_a_change_of_dates_changes_the_window_that_the_lock_knows_and_keeps_the_pin(
     house: House, town: Control
 ) -> None:
     house.set_up(LOCKS)

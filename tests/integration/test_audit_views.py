@@ -215,7 +215,7 @@ async def test_an_operation_that_nobody_took_in_time_is_late(
     assert taken["state"] == "completed", "what was late stays on record"
 
 
-async def test_a_pin_not_confirmed_when_the_stay_began_is_late(
+async def test_f2_a_pin_not_confirmed_when_the_stay_began_is_late(
     bench: Workbench, doors: Control
 ) -> None:
     await book(bench, WIFI)

@@ -60,7 +60,7 @@ async def test_a_failed_generate_of_a_stay_that_is_over_is_left_alone(
     assert await sweep.begin_again(bench.db) == 0
 
 
-async def test_a_booking_told_again_begins_its_failed_generate_at_once(
+async def test_f25_a_booking_told_again_begins_its_failed_generate_at_once(
     bench: Workbench, prompt: Control
 ) -> None:
     await refused(bench, prompt)
@@ -75,7 +75,7 @@ async def test_a_booking_told_again_begins_its_failed_generate_at_once(
     assert (await code_of(bench)).state == "active"
 
 
-async def test_a_change_that_the_lock_rejects_keeps_the_digits_on_the_door(
+async def test_f10_a_change_that_the_lock_rejects_keeps_the_digits_on_the_door(
     bench: Workbench, prompt: Control
 ) -> None:
     before = await put_on_door(bench, prompt)

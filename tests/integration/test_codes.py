@@ -37,7 +37,7 @@ def pin_of(planner: Planner, code: AccessCode) -> Pin:
     ("lock", "protocol", "length"),
     [("sim-wifi-1", "wifi", 7), ("sim-zigbee-1", "zigbee", 6), ("sim-bluetooth-1", "bluetooth", 6)],
 )
-async def test_a_pin_is_as_long_as_its_lock_wants(
+async def test_f22_a_pin_is_as_long_as_its_lock_wants(
     db: Database, planner: Planner, lock: str, protocol: str, length: int
 ) -> None:
     await factories.add_listing(db, locks={lock: protocol})
@@ -77,7 +77,7 @@ async def test_moving_to_the_same_window_writes_nothing(db: Database, planner: P
     assert await factories.rows(db, "SELECT count(*) AS events FROM audit_events") == before
 
 
-async def test_moving_replaces_both_jobs_and_leaves_no_other_waiting(
+async def test_f22_moving_replaces_both_jobs_and_leaves_no_other_waiting(
     db: Database, planner: Planner
 ) -> None:
     code = await scheduled(db, planner)
@@ -120,7 +120,7 @@ async def test_a_job_carries_the_id_of_its_operation_and_nothing_else(
 @pytest.mark.parametrize(
     ("state", "column"), [("revoked", "revoked_at"), ("cancelled", "cancelled_at")]
 )
-async def test_a_pin_that_was_on_the_lock_within_90_days_is_not_chosen_again(
+async def test_f7_a_pin_that_was_on_the_lock_within_90_days_is_not_chosen_again(
     db: Database,
     planner: Planner,
     monkeypatch: pytest.MonkeyPatch,
@@ -150,6 +150,35 @@ async def test_the_same_pin_may_be_on_another_lock(
     await factories.receive(db, planner, factories.booking("res-2", listing_id="apt-8"))
     (code,) = await factories.codes(db, "res-2")
     assert pin_of(planner, code) == used
+
+
+async def test_f7_listings_that_share_a_street_door_never_share_a_pin_on_it(
+    db: Database, planner: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    street = {"sim-zigbee-1": "zigbee"}
+    used = pin_of(planner, await scheduled(db, planner))
+    await factories.add_listing(db, "apt-8", {**street, "sim-zigbee-2": "zigbee"})
+    other = Pin("806135" if used.digits() != "806135" else "806136")
+    drawn = [used, other]
+    monkeypatch.setattr(pins, "choose", lambda length: drawn.pop(0))
+    await factories.receive(db, planner, factories.booking("res-2", listing_id="apt-8"))
+    shared = {code.lock_id: pin_of(planner, code) for code in await factories.codes(db, "res-2")}
+    assert shared == {"sim-zigbee-1": other, "sim-zigbee-2": other}
+
+
+async def test_f18_a_pin_is_drawn_and_says_nothing_of_the_guests_phone(
+    db: Database, planner: Planner
+) -> None:
+    """Six digits of a phone's ten are one of them by chance once in 200,000 draws."""
+    locks = {"sim-zigbee-1": "zigbee", "sim-wifi-1": "wifi"}
+    await factories.add_listing(db, locks=locks)
+    phone = "+55 11 5550 0100"
+    for stay in ("res-1", "res-2"):
+        await factories.receive(db, planner, factories.booking(stay, guest_phone=phone))
+    codes_ = [*await factories.codes(db), *await factories.codes(db, "res-2")]
+    drawn = [pin_of(planner, code).digits() for code in codes_]
+    assert len(set(drawn)) == len(codes_) == 4
+    assert not [pin for pin in drawn if pin[:6] in phone.replace(" ", "")]
 
 
 async def test_a_lock_on_which_no_pin_is_free_is_a_conflict_and_leaves_no_row(

@@ -60,7 +60,7 @@ async def test_what_is_put_on_the_door_then_are_the_new_digits(
     assert [pin for pin, _, _ in held(prompt)] == [digits(bench, after)]
 
 
-async def test_a_pin_on_the_door_comes_off_and_another_goes_on(
+async def test_f23_a_pin_on_the_door_comes_off_and_another_goes_on(
     bench: Workbench, prompt: Control
 ) -> None:
     old = await put_on_door(bench, prompt)

@@ -153,7 +153,7 @@ async def test_a_stay_that_is_over_gets_no_job(booked: Database, planner: Planne
     assert await generate(booked, planner) == []
 
 
-async def test_two_locks_of_one_listing_do_not_collide(db: Database, planner: Planner) -> None:
+async def test_f22_two_locks_of_one_listing_do_not_collide(db: Database, planner: Planner) -> None:
     await factories.add_listing(db, locks={"sim-zigbee-1": "zigbee", "sim-wifi-1": "wifi"})
     await book(db, planner, "res-1")
     scheduled = await generate(db, planner)
@@ -472,7 +472,7 @@ async def test_clear_failed_counts_them_and_leaves_the_ledger(booked: Database) 
     assert told[-1] == {"actor": "python", "detail": {"queue": "generate_pin", "cleared": 1}}
 
 
-async def test_retry_begins_a_failed_job_again_at_once(booked: Database) -> None:
+async def test_f25_retry_begins_a_failed_job_again_at_once(booked: Database) -> None:
     job_id = await fail(booked, "sim-zigbee-1")
     async with booked.transaction() as session:
         told = await jobs.retry_job(session, job_id)

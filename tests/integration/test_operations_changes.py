@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 DAYS = timedelta(days=1)
 
 
-async def test_a_change_of_dates_reaches_the_door_and_the_pin_stays_the_same(
+async def test_f5_a_change_of_dates_reaches_the_door_and_the_pin_stays_the_same(
     bench: Workbench, prompt: Control
 ) -> None:
     before = await put_on_door(bench, prompt)
@@ -50,7 +50,29 @@ async def test_a_change_of_dates_reaches_the_door_and_the_pin_stays_the_same(
     assert (revoke.state, revoke.next_at) == ("waiting", after.ends_at)
 
 
-async def test_a_shorter_stay_ends_earlier_on_the_lock_itself(
+async def test_f6_a_change_of_dates_moves_the_one_code(bench: Workbench, doors: Control) -> None:
+    """Before it is generated, while it is on its way and once it is on the door."""
+    first = await book(bench, starts_in=timedelta(days=9))
+    await tell(bench)
+    await ring(bench, "generate")
+    assert (await code_of(bench)).state == "sent"
+    await tell(bench, lasts=3 * DAYS)
+    for lasts in (4 * DAYS, 5 * DAYS):
+        doors.advance(1.1)
+        await ring(bench, "generate")
+        doors.advance(1.1)
+        assert await ring(bench, "generate") is None
+        await tell(bench, lasts=lasts)
+    await ring(bench, "generate")
+    doors.advance(1.1)
+    assert await ring(bench, "generate") is None
+    (code,) = await factories.codes(bench.db)
+    assert (code.id, code.ends_at - code.starts_at) == (first.id, 5 * DAYS)
+    assert held(doors) == [(digits(bench, first), code.starts_at, code.ends_at)]
+    assert creates(doors) == 1
+
+
+async def test_f5_a_shorter_stay_ends_earlier_on_the_lock_itself(
     bench: Workbench, prompt: Control
 ) -> None:
     before = await put_on_door(bench, prompt)
@@ -60,7 +82,7 @@ async def test_a_shorter_stay_ends_earlier_on_the_lock_itself(
     assert not prompt.open("sim-zigbee-1", digits(bench, before))
 
 
-async def test_a_change_of_dates_on_a_sleeping_lock_is_confirmed_when_it_wakes(
+async def test_f5_a_change_of_dates_on_a_sleeping_lock_is_confirmed_when_it_wakes(
     bench: Workbench, doors: Control
 ) -> None:
     before = await put_on_door(bench, doors, WIFI)
@@ -73,7 +95,7 @@ async def test_a_change_of_dates_on_a_sleeping_lock_is_confirmed_when_it_wakes(
     assert held(doors, WIFI)[0][2] == (await code_of(bench)).ends_at > before.ends_at
 
 
-async def test_a_change_of_dates_during_a_running_generate_goes_round_once_more(
+async def test_f6_a_change_of_dates_during_a_running_generate_goes_round_once_more(
     benches: tuple[Workbench, Workbench], prompt: Control
 ) -> None:
     a, b = benches
@@ -160,7 +182,7 @@ async def test_a_stay_that_moves_to_another_flat_leaves_one_door_and_is_put_on_t
     assert isinstance(revoke.next_at, datetime)
 
 
-async def test_telling_the_same_stay_again_asks_nothing_of_the_lock(
+async def test_f4_telling_the_same_stay_again_asks_nothing_of_the_lock(
     bench: Workbench, prompt: Control
 ) -> None:
     code = await put_on_door(bench, prompt)

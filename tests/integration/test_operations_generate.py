@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pinqueue import sweep
 from pinqueue.errors import TryLater
 from pinqueue.operations import Workbench
 from pinqueue.pins import Pin
@@ -13,6 +14,7 @@ from pinqueue.simulator import Control
 from tests import factories
 from tests.operating import (
     BLUETOOTH,
+    LIST,
     WIFI,
     ZIGBEE,
     book,
@@ -30,6 +32,7 @@ from tests.operating import (
     ring,
     tell,
     until,
+    window_of,
 )
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +40,7 @@ pytestmark = pytest.mark.anyio
 HOUR = timedelta(hours=1)
 
 
-async def test_a_zigbee_lock_has_the_pin_a_second_after_it_was_accepted(
+async def test_f3_a_zigbee_lock_has_the_pin_a_second_after_it_was_accepted(
     bench: Workbench, doors: Control
 ) -> None:
     await book(bench)
@@ -50,7 +53,7 @@ async def test_a_zigbee_lock_has_the_pin_a_second_after_it_was_accepted(
     assert (await operation_of(bench, "generate")).state == "completed"
 
 
-async def test_a_sleeping_wifi_lock_leaves_the_code_sent_until_it_wakes(
+async def test_f3_a_sleeping_wifi_lock_leaves_the_code_sent_until_it_wakes(
     bench: Workbench, doors: Control
 ) -> None:
     await book(bench, WIFI)
@@ -64,7 +67,7 @@ async def test_a_sleeping_wifi_lock_leaves_the_code_sent_until_it_wakes(
     assert len(held(doors, WIFI)) == 1
 
 
-async def test_a_bluetooth_lock_out_of_reach_is_tried_until_its_window_opens(
+async def test_f2_a_bluetooth_lock_out_of_reach_is_tried_until_its_window_opens(
     bench: Workbench, prompt: Control
 ) -> None:
     prompt.state(BLUETOOTH, online=False)
@@ -99,7 +102,7 @@ async def test_the_gaps_between_tries_grow_with_the_time_it_has_been_tried(
     assert await gap(bench, "generate") == pytest.approx(seconds, abs=1)
 
 
-async def test_the_pin_opens_inside_its_window_only(bench: Workbench, prompt: Control) -> None:
+async def test_f12_the_pin_opens_inside_its_window_only(bench: Workbench, prompt: Control) -> None:
     code = await put_on_door(bench, prompt)
     moments = {
         code.starts_at - timedelta(seconds=1): False,
@@ -119,7 +122,34 @@ async def test_the_lock_knows_the_window_of_the_stay(bench: Workbench, prompt: C
     assert held(prompt) == [(digits(bench, code), code.starts_at, code.ends_at)]
 
 
-async def test_a_start_in_the_past_is_sent_as_now_and_then_kept(
+async def test_f19_a_pin_that_nobody_used_for_days_still_opens(
+    bench: Workbench, prompt: Control
+) -> None:
+    """Offline PINs die a day after they began; ours are stored on the lock."""
+    await book(bench, lasts=timedelta(days=9))
+    assert await ring(bench, "generate") is None
+    code = await code_of(bench)
+    prompt.set_clock(code.starts_at + timedelta(days=8))
+    assert prompt.open(ZIGBEE, digits(bench, code))
+
+
+async def test_f20_a_guest_who_goes_in_and_out_keeps_the_pin(
+    bench: Workbench, prompt: Control
+) -> None:
+    """No use of a door, a cleaner's either, is taken for a check-out."""
+    code = await put_on_door(bench, prompt)
+    cleaner = Pin(digits(bench, code)[::-1])
+    await bench.gateway.create_pin(door_of(code), "the cleaner", cleaner, window_of(code))
+    for hours in range(1, 40, 3):
+        prompt.set_clock(code.starts_at + hours * HOUR)
+        assert prompt.open(ZIGBEE, digits(bench, code))
+        assert prompt.open(ZIGBEE, cleaner.digits())
+        await sweep.sweep(bench.db, timedelta(days=1))
+    assert ((await code_of(bench)).state, performed(prompt, "DELETE")) == ("active", 0)
+    assert (await operation_of(bench, "revoke")).next_at == code.ends_at
+
+
+async def test_f13_a_start_in_the_past_is_sent_as_now_and_then_kept(
     bench: Workbench, doors: Control
 ) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
@@ -160,13 +190,27 @@ async def test_an_operation_that_is_not_due_leaves_the_lock_alone(
     assert (operation.state, operation.epoch, doors.log()) == ("waiting", 0, [])
 
 
-async def test_a_completed_operation_leaves_the_lock_alone(
+async def test_f4_a_completed_operation_leaves_the_lock_alone(
     bench: Workbench, prompt: Control
 ) -> None:
     await put_on_door(bench, prompt)
     prompt.clear_log()
     assert await ring(bench, "generate") is None
     assert prompt.log() == []
+
+
+async def test_f4_a_pin_that_is_on_the_door_is_not_written_again_while_nobody_can_look(
+    bench: Workbench, doors: Control
+) -> None:
+    await book(bench)
+    await ring(bench, "generate")
+    doors.advance(1.1)
+    doors.fault("http_500", LIST, times=10)
+    for _ in range(10):
+        assert isinstance(await ring(bench, "generate"), TryLater)
+    assert await ring(bench, "generate") is None
+    assert (await code_of(bench)).state == "active"
+    assert (creates(doors), performed(doors, "PUT"), performed(doors, "DELETE")) == (1, 0, 0)
 
 
 async def test_a_cancelled_operation_leaves_the_lock_alone(

@@ -42,7 +42,7 @@ GRACE = timedelta(seconds=90)
 
 
 @pytest.mark.parametrize("fault", ["reset_after", "truncated"])
-async def test_a_create_whose_answer_was_lost_is_found_by_name_and_not_repeated(
+async def test_f24_a_create_whose_answer_was_lost_is_found_by_name_and_not_repeated(
     bench: Workbench, prompt: Control, fault: str
 ) -> None:
     await book(bench)
@@ -58,7 +58,7 @@ async def test_a_create_whose_answer_was_lost_is_found_by_name_and_not_repeated(
     assert code.remote_id == prompt.pins(ZIGBEE)[0]["id"]
 
 
-async def test_a_create_that_outlasts_our_patience_is_found_and_not_repeated(
+async def test_f24_a_create_that_outlasts_our_patience_is_found_and_not_repeated(
     settings: Settings, bench: Workbench, prompt: Control
 ) -> None:
     async with a_workbench(settings, bench.db, bench.planner, patience=0.5) as hasty:
@@ -192,7 +192,7 @@ async def test_a_list_that_cannot_be_read_creates_nothing(
     assert (creates(prompt), (await code_of(bench)).create_in_doubt_since) == (0, None)
 
 
-async def test_a_worker_that_died_after_its_create_leaves_a_pin_that_the_next_one_adopts(
+async def test_f24_a_worker_that_died_after_its_create_leaves_a_pin_that_the_next_one_adopts(
     bench: Workbench, prompt: Control
 ) -> None:
     await book(bench)

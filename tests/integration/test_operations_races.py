@@ -76,7 +76,7 @@ async def test_of_two_workers_that_ring_at_once_one_acts(
     assert calls == 1
 
 
-async def test_of_twenty_rings_at_once_one_acts(benches: Benches, prompt: Control) -> None:
+async def test_f17_of_twenty_rings_at_once_one_acts(benches: Benches, prompt: Control) -> None:
     a, b = benches
     await book(a)
     operation = await operation_of(a, "generate")

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from pinqueue import jobs, sweep
 from pinqueue.errors import LockFaulted, LockRefused, LockUnreachable, TryLater
 from pinqueue.operations import Workbench
 from pinqueue.pins import Pin
@@ -35,10 +36,11 @@ from tests.operating import (
 
 pytestmark = pytest.mark.anyio
 
+FAILED = "SELECT operation_id FROM audit_failed"
 REPLACED = "SELECT count(*) FROM audit_timeline WHERE event = 'code:pin_replaced'"
 
 
-async def test_a_pin_that_somebody_else_put_on_the_lock_is_replaced_by_another(
+async def test_f7_a_pin_that_somebody_else_put_on_the_lock_is_replaced_by_another(
     bench: Workbench, prompt: Control
 ) -> None:
     before = await book(bench)
@@ -56,7 +58,7 @@ async def test_a_pin_that_somebody_else_put_on_the_lock_is_replaced_by_another(
     assert (await code_of(bench)).state == "active"
 
 
-async def test_a_pin_that_the_lock_itself_finds_taken_is_replaced_after_it_was_accepted(
+async def test_f7_a_pin_that_the_lock_itself_finds_taken_is_replaced_after_it_was_accepted(
     bench: Workbench, doors: Control
 ) -> None:
     doors.state(ZIGBEE, delivery_status=4)
@@ -76,7 +78,7 @@ async def test_a_pin_that_the_lock_itself_finds_taken_is_replaced_after_it_was_a
     assert [pin for pin, *_ in held(doors)] == [digits(bench, after)]
 
 
-async def test_a_lock_that_takes_no_pin_at_all_gets_four_and_then_a_person(
+async def test_f7_a_lock_that_takes_no_pin_at_all_gets_four_and_then_a_person(
     bench: Workbench, prompt: Control
 ) -> None:
     await book(bench)
@@ -109,7 +111,7 @@ async def test_a_lock_that_stays_silent_is_asked_again_with_the_same_pin(
     assert held(doors) == [(digits(bench, before), after.starts_at, after.ends_at)]
 
 
-async def test_a_change_that_the_lock_did_not_take_leaves_the_earlier_pin_until_it_does(
+async def test_f10_a_change_that_the_lock_did_not_take_leaves_the_earlier_pin_until_it_does(
     bench: Workbench, doors: Control
 ) -> None:
     """The guest is in the room: the PIN must not leave the door, nor become another."""
@@ -176,7 +178,7 @@ async def test_a_refused_pin_is_begun_anew_only_when_it_is_seen_to_be_gone(
     assert (await code_of(bench)).remote_name != name
 
 
-async def test_a_refusal_ends_the_operation_at_once_and_says_why(
+async def test_f21_a_refusal_ends_the_operation_at_once_and_says_why(
     bench: Workbench, prompt: Control
 ) -> None:
     await book(bench)
@@ -192,6 +194,44 @@ async def test_a_refusal_ends_the_operation_at_once_and_says_why(
     prompt.clear_log()
     assert await ring(bench, "generate") is None
     assert prompt.log() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault", "says"),
+    [
+        (CREATE, 2314, "the PIN has the wrong length for this lock: check the lock's protocol"),
+        (LIST, 1106, "the project may not use this device: link the app account"),
+    ],
+)
+async def test_f21_a_permanent_fault_stops_at_its_first_try_and_names_the_remedy(
+    bench: Workbench, prompt: Control, asked: dict[str, str], fault: int, says: str
+) -> None:
+    await book(bench)
+    prompt.fault("code", asked, code=fault, times=9)
+    assert isinstance(await ring(bench, "generate"), LockRefused)
+    (failed,) = await factories.rows(bench.db, "SELECT last_error FROM audit_failed")
+    assert says in failed["last_error"]
+    prompt.clear_log()
+    assert await ring(bench, "generate") is None
+    assert await sweep.begin_again(bench.db) == 0
+    assert prompt.log() == []
+
+
+@pytest.mark.parametrize("outage", ["http_500", "http_502_html", "reset_before"])
+async def test_f21_an_outage_of_the_cloud_is_told_as_one_and_never_as_failed(
+    bench: Workbench, prompt: Control, outage: str
+) -> None:
+    await book(bench)
+    prompt.fault(outage, LIST, times=12)
+    for _ in range(12):
+        assert isinstance(await ring(bench, "generate"), TryLater)
+        assert (await code_of(bench)).state == "generating"
+    async with bench.db.transaction() as session:
+        status = await jobs.get_scheduled_job_status(session, "res-1", "generate")
+    assert status is not None
+    assert (status["state"], await factories.rows(bench.db, FAILED)) == ("delayed", [])
+    assert "Tuya's cloud is away" in status["data"]["last_error"]
+    assert await ring(bench, "generate") is None
 
 
 async def test_an_unknown_failure_is_tried_again_after_2_4_and_8_seconds_and_then_failed(
@@ -222,7 +262,9 @@ async def test_a_busy_lock_or_cloud_is_asked_again_in_two_seconds_without_end(
     assert await ring(bench, "generate") is None
 
 
-async def test_a_full_lock_is_tried_until_there_is_room(bench: Workbench, prompt: Control) -> None:
+async def test_f8_a_full_lock_is_tried_until_there_is_room(
+    bench: Workbench, prompt: Control
+) -> None:
     prompt.settings(max_live=0)
     await book(bench)
     for _ in range(5):

@@ -53,7 +53,7 @@ async def end_stay(bench: Workbench) -> None:
     )
 
 
-async def test_at_the_end_of_the_stay_the_pin_is_off_the_door_and_its_digits_are_wiped(
+async def test_f9_at_the_end_of_the_stay_the_pin_is_off_the_door_and_its_digits_are_wiped(
     bench: Workbench, prompt: Control
 ) -> None:
     before = await put_on_door(bench, prompt)
@@ -125,7 +125,7 @@ async def test_a_sleeping_wifi_lock_keeps_the_code_revoking_and_its_digits_known
     assert ((await code_of(bench)).state, doors.open(WIFI, pin)) == ("revoked", False)
 
 
-async def test_a_pin_not_seen_off_its_door_after_its_end_is_listed_as_overdue(
+async def test_f9_a_pin_not_seen_off_its_door_after_its_end_is_listed_as_overdue(
     bench: Workbench, doors: Control
 ) -> None:
     code = await put_on_door(bench, doors, WIFI)
@@ -141,7 +141,9 @@ async def test_a_pin_not_seen_off_its_door_after_its_end_is_listed_as_overdue(
     assert await factories.rows(bench.db, OVERDUE) == []
 
 
-async def test_an_unreachable_lock_is_tried_without_end(bench: Workbench, prompt: Control) -> None:
+async def test_f9_an_unreachable_lock_is_tried_without_end(
+    bench: Workbench, prompt: Control
+) -> None:
     await put_on_door(bench, prompt, BLUETOOTH)
     prompt.state(BLUETOOTH, online=False)
     await end_stay(bench)

@@ -26,7 +26,7 @@ async def book(db: Database, planner: Planner, number: int) -> None:
     await factories.receive(db, planner, factories.booking(f"res-{number}"))
 
 
-async def test_500_stays_booked_at_once_get_500_pins_and_none_is_weak(
+async def test_f7_500_stays_booked_at_once_get_500_pins_and_none_is_weak(
     db: Database, planner: Planner
 ) -> None:
     await factories.add_listing(db)
@@ -37,7 +37,7 @@ async def test_500_stays_booked_at_once_get_500_pins_and_none_is_weak(
     assert not any(pins.is_weak(pin) for pin in drawn)
 
 
-async def test_stays_that_draw_the_same_pin_at_the_same_time_do_not_share_it(
+async def test_f7_stays_that_draw_the_same_pin_at_the_same_time_do_not_share_it(
     db: Database, planner: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By chance a million PINs hardly ever collide: here all draw twenty, in the same order."""

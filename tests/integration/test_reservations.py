@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +14,10 @@ from tests import factories
 
 pytestmark = pytest.mark.anyio
 
+CHECK_OUTS = [
+    datetime.now(UTC).replace(microsecond=0) + timedelta(days=2, minutes=number)
+    for number in range(20)
+]
 JOBS = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'"
 
 
@@ -140,7 +145,7 @@ async def test_a_cancel_of_what_is_not_on_a_door_leaves_no_job_and_no_digits(
     assert await factories.value(db, JOBS) == 0
 
 
-async def test_a_change_of_dates_moves_window_and_jobs_and_keeps_the_pin(
+async def test_f6_a_change_of_dates_moves_window_and_jobs_and_keeps_the_pin(
     db: Database, planner: Planner
 ) -> None:
     await factories.add_listing(db)
@@ -168,6 +173,36 @@ async def test_a_cancelled_stay_that_is_booked_again_gets_another_code(
     await factories.receive(db, planner, factories.booking(status=ReservationStatus.CANCELLED))
     await factories.receive(db, planner, factories.booking())
     assert [code.state for code in await factories.codes(db)] == ["cancelled", "scheduled"]
+
+
+async def test_f16_weekly_bookings_of_one_guest_are_stays_of_their_own(
+    db: Database, planner: Planner
+) -> None:
+    await factories.add_listing(db)
+    first = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    weeks = {f"res-{n}": first + timedelta(weeks=n) for n in range(3)}
+    for stay, check_in in weeks.items():
+        check_out = check_in + timedelta(days=2)
+        told = {"check_in": check_in.isoformat(), "check_out": check_out.isoformat()}
+        await factories.receive(db, planner, factories.booking(stay, guest_name="Ana", **told))
+    ended = factories.booking("res-1", status=ReservationStatus.CANCELLED)
+    await factories.receive(db, planner, ended)
+    codes = {stay: (await factories.codes(db, stay))[0] for stay in weeks}
+    assert {stay: code.starts_at for stay, code in codes.items()} == weeks
+    assert [code.state for code in codes.values()] == ["scheduled", "cancelled", "scheduled"]
+    assert len({code.pin_fingerprint for code in codes.values()}) == 3
+
+
+async def test_f17_twenty_tellings_of_one_stay_at_once_make_one_code(
+    db: Database, planner: Planner
+) -> None:
+    await factories.add_listing(db)
+    told = [factories.booking(check_out=CHECK_OUTS[number].isoformat()) for number in range(20)]
+    outcomes = await asyncio.gather(*(factories.receive(db, planner, one) for one in told))
+    assert set(outcomes) <= {"accepted", "stale"}
+    (code,) = await factories.codes(db)
+    assert code.ends_at == CHECK_OUTS[-1], "the newest telling wins"
+    assert await factories.value(db, JOBS) == 2
 
 
 async def test_a_booking_for_a_listing_we_do_not_know_is_unmapped(

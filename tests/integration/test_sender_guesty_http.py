@@ -90,7 +90,7 @@ def reading(web: Web) -> Iterator[Reading]:
 # What comes over HTTP, exactly as it was published
 
 
-def test_the_published_inquiry_gets_no_pin(alone: Web) -> None:
+def test_f26_the_published_inquiry_gets_no_pin(alone: Web) -> None:
     before = alone.counts()
     assert tell(alone, LEGACY) == "accepted"
     assert alone.added(before) == STAY_ROWS
@@ -142,7 +142,7 @@ def test_a_whole_event_plans_the_stay_with_both_jobs(alone: Web) -> None:
     assert (stay["guest_name"], stay["guest_phone"]) == ("Ana Rojas", "+50688880000")
 
 
-def test_a_planned_arrival_counts_though_the_old_instant_is_left_in_place(alone: Web) -> None:
+def test_f14_a_planned_arrival_counts_though_the_old_instant_is_left_in_place(alone: Web) -> None:
     tell(alone, legacy("reservation.new"))
     assert tell(alone, legacy(plannedArrival="17:30", plannedDeparture="09:00")) == "accepted"
     (stay,) = using.stays(alone)

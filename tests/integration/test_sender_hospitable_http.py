@@ -136,7 +136,7 @@ def test_a_pin_is_for_an_accepted_stay_alone(
     assert (alone.value(using.STATUS), alone.counts()["access_codes"]) == (status, codes)
 
 
-def test_an_owners_stay_gets_no_pin(alone: Web) -> None:
+def test_f26_an_owners_stay_gets_no_pin(alone: Web) -> None:
     before = alone.counts()
     data = hospitable.reservation(stay_type="owner_stay")
     assert tell(alone, event(data=data)) == "accepted"
@@ -183,7 +183,7 @@ BODY = raw(event())
     ],
     ids=["unsigned", "secret", "newline", "re-serialised", "prefixed", "cut"],
 )
-def test_what_is_not_signed_over_its_very_bytes_is_not_stored(
+def test_f22_what_is_not_signed_over_its_very_bytes_is_not_stored(
     alone: Web, headers: dict[str, str]
 ) -> None:
     before = alone.counts()
@@ -358,7 +358,7 @@ def test_a_comparison_applies_a_change_and_a_second_one_finds_nothing(reading: R
     assert len(web.audited("source:booking_read")) == 2
 
 
-def test_a_stay_that_began_long_ago_and_one_that_ends_far_ahead_are_found(
+def test_f15_a_stay_that_began_long_ago_and_one_that_ends_far_ahead_are_found(
     reading: Reading,
 ) -> None:
     web, played = reading

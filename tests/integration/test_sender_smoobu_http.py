@@ -133,7 +133,7 @@ def test_an_end_that_came_first_leaves_a_tombstone(web: Web, played: Smoobu) -> 
     assert stays(web) == {"pms:292": ("cancelled", None, None)}
 
 
-def test_a_blocked_booking_gets_no_pin(web: Web, played: Smoobu) -> None:
+def test_f26_a_blocked_booking_gets_no_pin(web: Web, played: Smoobu) -> None:
     playing.set_up(web, played)
     played.put("292")
     played.bookings["292"]["is-blocked-booking"] = True

@@ -60,7 +60,7 @@ Reading = tuple[Web, Played]
 # What comes over HTTP, exactly as it was published
 
 
-def test_the_published_event_is_a_pre_reservation_and_gets_no_pin(alone: Web) -> None:
+def test_f22_the_published_event_is_a_pre_reservation_and_gets_no_pin(alone: Web) -> None:
     before = alone.counts()
     assert tell(alone, stays.CREATED) == "accepted"
     assert alone.added(before) == STAY
@@ -87,7 +87,7 @@ def test_the_captured_delete_with_the_long_id_alone_leaves_a_tombstone(alone: We
     assert (stay["id"], stay["status"]) == ("stays:696d19c9a90f0282b07c8f46", "cancelled")
 
 
-def test_the_captured_block_is_no_stay_of_a_guest_and_ends_with_its_delete(alone: Web) -> None:
+def test_f26_the_captured_block_is_no_stay_of_a_guest_and_ends_with_its_delete(alone: Web) -> None:
     block = json.loads(stays.DELETED)["payload"]
     blocked = {"_id": block["_id"], "_idlisting": OTHER_LISTING, "type": "blocked", **stays.days()}
     raw = json.dumps({"action": "reservation.created", "payload": blocked}).encode()

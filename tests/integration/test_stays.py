@@ -84,7 +84,9 @@ async def test_a_date_alone_gets_the_listings_times(db: Database, planner: Plann
     assert stay.check_out_at == datetime(2027, 7, 5, 9, 0, tzinfo=UTC)
 
 
-async def test_buffers_widen_the_window_and_not_the_stay(db: Database, planner: Planner) -> None:
+async def test_f14_buffers_widen_the_window_and_not_the_stay(
+    db: Database, planner: Planner
+) -> None:
     await factories.add_listing(db)
     await execute(db, "UPDATE listings SET buffer_before = '15 min', buffer_after = '30 min'")
     await tell(db, planner)
@@ -109,7 +111,7 @@ async def test_back_to_back_stays_with_overlapping_buffers_have_two_pins_on_one_
     assert len({pin for pin, _, _ in held(prompt)}) == 2
 
 
-async def test_an_early_check_in_and_a_late_check_out_move_the_window_alone(
+async def test_f14_an_early_check_in_and_a_late_check_out_move_the_window_alone(
     db: Database, planner: Planner
 ) -> None:
     await factories.add_listing(db)
@@ -151,7 +153,7 @@ async def test_a_grant_that_shortens_the_stay_is_refused(
     assert await window(db) == (CHECK_IN, CHECK_OUT)
 
 
-async def test_a_late_check_out_granted_on_the_last_day_keeps_the_pin_on_the_door(
+async def test_f14_a_late_check_out_granted_on_the_last_day_keeps_the_pin_on_the_door(
     bench: Workbench, prompt: Control
 ) -> None:
     await book(bench, starts_in=timedelta(0), lasts=timedelta(minutes=5))
@@ -180,7 +182,7 @@ async def test_a_guest_who_moves_to_another_room_keeps_his_pin(
 
 
 @pytest.mark.parametrize("status", [ReservationStatus.BLOCKED, ReservationStatus.PENDING])
-async def test_a_block_and_an_inquiry_get_no_pin(
+async def test_f26_a_block_and_an_inquiry_get_no_pin(
     db: Database, planner: Planner, status: ReservationStatus
 ) -> None:
     await factories.add_listing(db)

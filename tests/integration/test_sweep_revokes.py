@@ -37,7 +37,7 @@ async def refused(bench: Workbench, prompt: Control) -> Workbench:
     return bench
 
 
-async def test_a_failed_revoke_is_begun_again_after_a_quarter_of_an_hour(
+async def test_f9_a_failed_revoke_is_begun_again_after_a_quarter_of_an_hour(
     refused: Workbench, prompt: Control
 ) -> None:
     assert await sweep.begin_again(refused.db) == 0

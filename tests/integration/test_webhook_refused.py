@@ -10,12 +10,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from pinqueue import inventory
 from tests import factories
-from tests.serving import Answer, Header, Web, sign
+from tests.serving import Answer, Header, Web, sign, web_process
 
 Post = Callable[[Web], Answer]
 OTHERS_SECRET = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -247,3 +249,17 @@ def test_8_a_source_that_is_switched_off_is_asked_to_come_again(web: Web) -> Non
     assert (answer.status, answer.outcome) == (503, "source_disabled")
     assert int(answer.headers["retry-after"]) > 0
     assert web.counts() == before
+
+
+def test_f22_no_environment_lets_a_forged_signature_in(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prototype believes anybody while its environment says that it is being developed."""
+    for name in ("NODE_ENV", "ENV", "APP_ENV", "PYTHON_ENV", "STARLETTE_ENV"):
+        monkeypatch.setenv(name, "development")
+    for name in ("DEBUG", "MOCK", "TESTING", "PINQUEUE_DEBUG", "PINQUEUE_MOCK"):
+        monkeypatch.setenv(name, "1")
+    raw, forged = factories.signed(factories.event(), secret=inventory.new_webhook_secret())
+    with web_process(web.database_url, tmp_path / "log") as (developed, _):
+        assert developed.post(raw, forged).status == 401
+    assert web.counts()["webhook_events"] == 0

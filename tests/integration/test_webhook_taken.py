@@ -122,6 +122,7 @@ def test_40_an_unknown_listing_is_a_task_for_the_operator(web: Web) -> None:
 
 
 def test_42_a_stay_that_is_running_gets_its_pin_at_once(web: Web) -> None:
+    """F13 too: booked at the last minute, or told late."""
     web.tell(factories.event(check_in=in_days(-1), check_out=in_days(1)))
     query = "SELECT scheduled_at <= now() FROM procrastinate_jobs WHERE task_name = 'generate_pin'"
     assert web.value(query) is True
@@ -135,12 +136,28 @@ def test_44_overlapping_stays_both_get_a_pin_and_the_operator_an_alarm(web: Web)
 
 
 def test_45_a_stay_cancelled_before_it_was_created_gets_no_pin(web: Web) -> None:
+    """F22 too: the prototype schedules a create without looking at what was cancelled."""
     before = web.counts()
     created = factories.event("res-1")
     cancel = {"type": "reservation.cancelled", "timestamp": in_days(0.01)}
     assert web.tell({**cancel, "data": {"reservation_id": "res-1"}}).outcome == "accepted"
     assert web.tell(created).outcome == "stale"
     assert web.added(before) == {"webhook_events": 2, "reservations": 1}
+
+
+def test_f22_an_update_that_comes_first_schedules_what_it_tells(web: Web) -> None:
+    """The prototype stores its dates, then finds them unchanged, and schedules nothing."""
+    before = web.counts()
+    check_in, check_out = in_days(4), in_days(6)
+    update = factories.event("res-1", "reservation.updated", check_in=check_in, check_out=check_out)
+    assert web.tell(update).outcome == "accepted"
+    assert web.added(before) == PLANNED
+    assert web.tell(factories.event("res-1", updated_at=in_days(-0.1))).outcome == "stale"
+    jobs = web.ask("SELECT scheduled_at FROM procrastinate_jobs ORDER BY scheduled_at")
+    assert [job["scheduled_at"] for job in jobs] == [
+        datetime.fromisoformat(check_in) - timedelta(hours=1),
+        datetime.fromisoformat(check_out),
+    ]
 
 
 def test_46_an_older_telling_after_a_newer_one_is_stale(web: Web) -> None:

@@ -62,6 +62,7 @@ def utc(text: str) -> datetime:
 def test_43_a_local_time_is_read_in_the_zone_of_the_listing(
     shared_web: Web, zone: str, told: str, start: str, end: str | None
 ) -> None:
+    """F11 too: stored as an instant once, it never drifts with the zone of a machine."""
     check_in, _ = stay(shared_web, zone, told, "2027-12-01T10:00:00Z")
     _, check_out = stay(shared_web, zone, "2026-12-31T10:00:00Z", told)
     assert check_in == utc(start)

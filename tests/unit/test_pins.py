@@ -43,6 +43,15 @@ def test_a_pin_may_begin_with_zeros() -> None:
     assert first == set("0123456789")
 
 
+def test_f22_no_seed_makes_a_pin_come_again() -> None:
+    """The prototype draws from a generator whose next number can be computed."""
+    drawn = set()
+    for _ in range(5):
+        random.seed(1)
+        drawn.add(choose(7).digits())
+    assert len(drawn) == 5
+
+
 def test_every_digit_is_as_likely_as_any_other_in_every_place() -> None:
     # A fair choice misses the critical value once in a thousand draws, so twice in a row once in a
     # million; a biased one misses it every time.

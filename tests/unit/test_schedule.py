@@ -68,7 +68,7 @@ def test_nothing_is_due_before_now_and_a_pin_is_never_due_after_its_stay_began(
 )
 @pytest.mark.parametrize("end", ["start", "end"])
 @pytest.mark.parametrize("fraction", ["", ":59", ":00.7"])
-def test_a_time_that_the_clocks_skip_becomes_the_first_valid_one(
+def test_f11_a_time_that_the_clocks_skip_becomes_the_first_valid_one(
     zone: str, skipped: str, first_valid: str, end: str, fraction: str
 ) -> None:
     read = to_instant("check_in", skipped + fraction, ZoneInfo(zone), gap=end)
@@ -86,7 +86,7 @@ def test_a_time_that_the_clocks_skip_becomes_the_first_valid_one(
         ("Africa/Casablanca", "2025-02-23T02:30", "2025-02-23T01:30Z", "2025-02-23T02:30Z"),
     ],
 )
-def test_a_time_that_comes_twice_is_early_for_a_start_and_late_for_an_end(
+def test_f11_a_time_that_comes_twice_is_early_for_a_start_and_late_for_an_end(
     zone: str, twice: str, earlier: str, later: str
 ) -> None:
     read = [to_instant("check_in", twice, ZoneInfo(zone), gap=end) for end in ("start", "end")]
@@ -220,7 +220,7 @@ def test_there_are_as_many_tries_again_as_set_and_each_waits_twice_as_long(
 
 
 @given(moments, waits, waits)
-def test_looks_come_after_two_seconds_at_first_then_ever_rarer_but_every_five_minutes(
+def test_f25_looks_come_after_two_seconds_at_first_then_ever_rarer_but_every_five_minutes(
     since: datetime, waited: timedelta, more: timedelta
 ) -> None:
     gaps = [next_look(since, now) - now for now in (since + waited, since + waited + more)]

@@ -64,7 +64,7 @@ def test_the_official_object_is_read() -> None:
         ("something new", PENDING),
     ],
 )
-def test_every_status_has_its_meaning_and_an_unknown_one_gives_no_pin(
+def test_f26_every_status_has_its_meaning_and_an_unknown_one_gives_no_pin(
     told: str, status: ReservationStatus
 ) -> None:
     assert booking(status=told).status == status
