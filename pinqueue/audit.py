@@ -33,17 +33,17 @@ VIEWS: Final = {
 }
 
 LOCKS: Final = """
-    SELECT lock.id AS lock, device_id, protocol,
-           coalesce(string_agg(link.listing_id, ', ' ORDER BY link.listing_id), '') AS listings
-    FROM locks lock LEFT JOIN listing_locks link ON link.lock_id = lock.id
-    GROUP BY lock.id ORDER BY lock.id
+    SELECT id AS lock, device_id, protocol,
+           ARRAY(SELECT listing_id FROM listing_locks WHERE lock_id = lock.id ORDER BY 1)
+               AS listings
+    FROM locks lock ORDER BY id
 """
 LISTINGS: Final = """
-    SELECT listing.id AS listing, time_zone, lead, check_in_time, check_out_time, buffer_before,
+    SELECT id AS listing, time_zone, lead, check_in_time, check_out_time, buffer_before,
            buffer_after,
-           coalesce(string_agg(link.lock_id, ', ' ORDER BY link.lock_id), '') AS locks
-    FROM listings listing LEFT JOIN listing_locks link ON link.listing_id = listing.id
-    GROUP BY listing.id ORDER BY listing.id
+           ARRAY(SELECT lock_id FROM listing_locks WHERE listing_id = listing.id ORDER BY 1)
+               AS locks
+    FROM listings listing ORDER BY id
 """
 SOURCES: Final = """
     SELECT id AS source, kind, enabled, previous_secret_until, api IS NOT NULL AS has_api,

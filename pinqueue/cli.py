@@ -647,7 +647,7 @@ def reservations_show(reservation: StayId, json: Json = False) -> None:
     if json:
         typer.echo(tables.dumps(found))
         return
-    tables.show([{k: v for k, v in found.items() if k != "codes"}], title=reservation)
+    tables.show_facts({k: v for k, v in found.items() if k != "codes"}, title=reservation)
     tables.show(found["codes"], title="codes")
 
 
@@ -924,7 +924,7 @@ def codes_show(code: CodeId, json: Json = False) -> None:
     if json:
         typer.echo(tables.dumps(found[0]))
     else:
-        tables.show(found, title=f"code {code}")
+        tables.show_facts(found[0], title=f"code {code}")
 
 
 @codes.command("reveal")
@@ -984,6 +984,8 @@ def audit_(
         return
     window = config.parse_duration("since", since) if since else None
     found = _with_session(lambda s: audit.view(s, view, reservation, window))
+    if reservation and not (json or csv):  # room for what differs
+        found = [{k: v for k, v in row.items() if k != "reservation_id"} for row in found]
     tables.show(found, title=view, as_json=json, as_csv=csv)
 
 

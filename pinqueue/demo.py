@@ -315,12 +315,12 @@ class Stage:
 
     async def _print_audit(self) -> None:
         jobs = await self._ask(
-            "SELECT reservation_id AS stay, lock_id AS lock, task, state, attempts,"
+            "SELECT reservation_id AS stay, lock_id AS lock, task, state, attempts AS tries,"
             " scheduled_at::time(0) AS due, late_by, ran_for"
             " FROM audit_jobs ORDER BY scheduled_at, job_id"
         )
         timeline = await self._ask(
-            "SELECT reservation_id AS stay, at::time(3) AS at, actor, event,"
+            "SELECT reservation_id AS stay, to_char(at, 'HH24:MI:SS.MS') AS at, actor, event,"
             " detail->>'lock_id' AS lock FROM audit_timeline WHERE reservation_id = 'res-1'"
         )
         self.console.print(table(jobs, "\nSELECT * FROM audit_jobs"))
@@ -332,8 +332,9 @@ class Stage:
             raise DemoFailed(f"audit_overdue_pins is not empty: {overdue}")
         took = time.monotonic() - self.began
         self.console.print(
-            f"\naudit_overdue_pins: empty. [bold green]Every PIN worked when it should, and only "
-            f"then[/] ({took:.0f} s)."
+            f"\naudit_overdue_pins: empty, after {took:.0f} s. "
+            "[bold green]Every PIN worked when it should, and only then.[/]",
+            soft_wrap=True,
         )
 
     async def _ask(self, query: str, **parameters: object) -> list[dict[str, Any]]:

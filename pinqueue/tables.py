@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-MOST_COLUMNS = 8
-"""More do not fit beside each other on a terminal."""
+LEAST_LAST = 16
+"""Characters. Of a table, only the last column is broken over lines, and only if it has as many."""
+ENDLESS = 1_000_000
 
 
 def show(
@@ -29,12 +30,8 @@ def show(
         _write_csv(rows)
     elif not rows:
         sys.stdout.write(f"{title}: nothing\n" if title else "nothing\n")
-    elif len(rows[0]) > MOST_COLUMNS:
-        _write_blocks(rows, title)
     else:
-        from rich.console import Console  # not above: drawing is not needed to say what is wrong
-
-        Console().print(table(rows, title))
+        _draw(rows, title)
 
 
 def dumps(value: object) -> str:
@@ -69,8 +66,23 @@ def show_health(report: Row, *, as_json: bool) -> None:
 HELD = ("lock_id", "reservation_id", "kind", "holder", "pid", "client", "held_seconds")
 
 
+def _draw(rows: Sequence[Row], title: str) -> None:
+    """A table where the terminal is wide enough, else blocks: half a name is nothing to read or to
+    copy. A file or a pipe is as wide as the table, so that `grep` finds whole lines."""
+    from rich.console import Console  # not above: drawing is not needed to say what is wrong
+
+    console, drawn = Console(), table(rows, title)
+    needs = Console(width=ENDLESS).measure(drawn)
+    if not console.is_terminal:
+        Console(width=needs.maximum).print(drawn)
+    elif needs.minimum <= console.width:
+        console.print(drawn)
+    else:
+        _write_blocks(rows, title)
+
+
 def _write_blocks(rows: Sequence[Row], title: str) -> None:
-    """One row a block, one value a line: as columns so many would be a letter wide."""
+    """One row a block, one value a line."""
     width = max(len(column) for column in rows[0])
     for number, row in enumerate(rows, 1):
         sys.stdout.write(title + f" {number} of {len(rows)}" * (len(rows) > 1) + "\n")
@@ -80,13 +92,29 @@ def _write_blocks(rows: Sequence[Row], title: str) -> None:
 
 
 def table(rows: Sequence[Row], title: str = "") -> Table:
+    from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title or None, title_justify="left", header_style="bold")
+    made = Table(
+        title=title or None,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    *_, last = rows[0]
     for column in rows[0]:
         instants = any(isinstance(row[column], datetime) for row in rows)
-        made.add_column(f"{column} (UTC)" if instants else column, overflow="fold")
+        head = f"{column} (UTC)" if instants else column
+        wide = max(cell_len(text) for text in (head, *(_text(row[column]) for row in rows)))
+        if column == last:
+            made.add_column(head, overflow="fold", min_width=min(wide, LEAST_LAST))
+        else:
+            made.add_column(head, no_wrap=True, min_width=wide)
     for row in rows:
         made.add_row(*(Text(_text(value)) for value in row.values()))
     return made
@@ -136,6 +164,8 @@ def _text(value: object) -> str:
         return f"{value:.1f}"
     if isinstance(value, timedelta):
         return f"{value.total_seconds():.3f} s"
-    if isinstance(value, dict | list):
-        return json.dumps(value, default=_plain)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(_text(inner) for inner in value)
     return str(value)

@@ -65,8 +65,8 @@ def test_a_deployment_is_set_up_by_commands_alone(house: House) -> None:
         )
     )
     assert locks == [
-        {"lock": "back", "device_id": "d-2", "protocol": "wifi", "listings": "apt-7"},
-        {"lock": "front", "device_id": "d-1", "protocol": "zigbee", "listings": "apt-7"},
+        {"lock": "back", "device_id": "d-2", "protocol": "wifi", "listings": ["apt-7"]},
+        {"lock": "front", "device_id": "d-1", "protocol": "zigbee", "listings": ["apt-7"]},
     ]
     (found,) = listings
     assert found == {
@@ -77,7 +77,7 @@ def test_a_deployment_is_set_up_by_commands_alone(house: House) -> None:
         "check_out_time": "11:00:00",
         "buffer_before": 0.0,
         "buffer_after": 0.0,
-        "locks": "back, front",
+        "locks": ["back", "front"],
     }
     assert [(row["source"], row["kind"], row["enabled"]) for row in sources] == [
         ("main", "pinqueue", True)

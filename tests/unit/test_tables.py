@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -26,12 +27,22 @@ ROW: dict[str, Any] = {
 }
 
 
-def _shown(rows: list[dict[str, Any]], **how: Any) -> str:
-    out = io.StringIO()
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _shown(rows: list[dict[str, Any]], *, columns: int | None = None, **how: Any) -> str:
+    """What is written into a pipe, or to a terminal of so many columns."""
+    out = io.StringIO() if columns is None else Terminal()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", out)
+        patch.setenv("COLUMNS", str(columns or 40))
+        patch.setenv("TERM", "xterm")
+        for forced in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+            patch.delenv(forced, raising=False)
         show(rows, **how)
-    return out.getvalue()
+    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
 
 
 def _table(*rows: dict[str, Any]) -> str:
@@ -109,9 +120,42 @@ def test_times_are_shown_in_utc_and_say_so_whatever_zone_the_database_gave_them_
     assert json.loads(_shown([{"at": there}], as_json=True)) == [
         {"at": "2026-06-01T12:30:00+00:00"}
     ]
-    many = _shown([{str(number): there for number in range(9)}], title="stay")
-    assert many.startswith("stay\n")
-    assert many.count("2026-06-01 12:30:00 UTC") == 9
+    narrow = _shown([{str(number): there for number in range(9)}], columns=80, title="stay")
+    assert narrow.startswith("stay\n")
+    assert narrow.count("2026-06-01 12:30:00 UTC") == 9
+
+
+EVENTS = [
+    {"reservation_id": f"stay-{n:09}", "event": "code:scheduled", "detail": "asleep" + " asleep" * 8}
+    for n in (1, 2)
+]
+
+
+def test_in_a_pipe_a_row_is_one_line_however_long() -> None:
+    _, _, _, *lines = _shown(EVENTS, title="timeline").splitlines()
+    assert [re.split(" {2,}", line) for line in lines] == [[*one.values()] for one in EVENTS]
+
+
+def test_on_a_terminal_only_the_last_column_is_broken_over_lines() -> None:
+    lines = _shown(EVENTS, columns=60, title="timeline").splitlines()
+    assert max(map(len, lines)) <= 60
+    assert sum("stay-" in line and "code:scheduled" in line for line in lines) == 2
+    assert sum(line.count("asleep") for line in lines) == 18
+
+
+def test_on_a_terminal_too_narrow_for_a_table_each_row_is_a_block() -> None:
+    assert _shown(EVENTS, columns=40, title="timeline").splitlines()[:4] == [
+        "timeline 1 of 2",
+        "  reservation_id  stay-000000001",
+        "  event           code:scheduled",
+        f"  detail          {EVENTS[0]['detail']}",
+    ]
+
+
+def test_lists_and_objects_are_told_to_a_person_without_brackets() -> None:
+    drawn = _table({"locks": ["back", "front"], "detail": {"code": 7, "reason": "asleep"}})
+    assert "back, front" in drawn
+    assert "code: 7, reason: asleep" in drawn
 
 
 def test_health_is_told_to_a_person_with_what_is_wrong_first() -> None:
@@ -137,8 +181,8 @@ def test_health_is_told_to_a_person_with_what_is_wrong_first() -> None:
 
 @pytest.mark.parametrize("text", ["[red]Ana[/red]", "[5]", "a\\[b]", "[/]", "[link=x]y", "a\\"])
 def test_a_text_is_drawn_as_it_is_even_where_it_looks_like_a_style(text: str) -> None:
-    assert f" {text} " in _table({"guest": text})
-    assert json.dumps({"name": text}) in _table({"detail": {"name": text}})
+    assert f"  {text}  " in _table({"id": 1, "guest": text, "status": "confirmed"})
+    assert f"name: {text}" in _table({"detail": {"name": text}})
 
 
 def test_a_person_is_told_when_there_is_nothing() -> None:
