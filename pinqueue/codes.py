@@ -7,8 +7,9 @@ when the jobs ring.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 
 from pinqueue import alarms, outcomes, pins, store
 from pinqueue.db import Session
@@ -41,20 +42,14 @@ async def schedule(
     *,
     lead: timedelta,
     now: datetime,
-    beside: Sequence[AccessCode] = (),
+    kept: Mapping[int, pins.Pin],
 ) -> None:
-    """Create a stay's access codes with both operations, one PIN on all doors that take it: the one
-    of the codes it has already, `beside`, where that is free."""
+    """Create a stay's access codes with both operations: with the PIN it has already, `kept` by its
+    length, where that is free; on all other doors that take the same length, with one new PIN."""
     due = due_times(window.starts_at, window.ends_at, lead, now)
-    made: list[AccessCode] = []
     operations: list[Operation] = []
-    preferred = _pins_of(sealer, beside)
-    ids = await store.new_code_ids(session, len(doors))
-    for code_id, door in zip(ids, doors, strict=True):
-        code = await _insert_with_free_pin(
-            session, sealer, code_id, reservation_id, door, window, preferred
-        )
-        made.append(code)
+    made = await _insert_codes(session, sealer, reservation_id, doors, window, kept)
+    for code in made:
         operations += [
             await store.insert_operation(session, code, OperationKind.GENERATE, due.generate_at),
             await store.insert_operation(session, code, OperationKind.REVOKE, due.revoke_at),
@@ -72,9 +67,14 @@ async def schedule(
     await outcomes.announce(session, EventType.CODE_SCHEDULED, *made)
 
 
-def _pins_of(sealer: Sealer, codes: Sequence[AccessCode]) -> dict[int, pins.Pin]:
-    """By length, the newest last: a guest who moves to another room keeps the PIN he was told."""
-    opened = [sealer.open_pin(code.id, code.pin_sealed) for code in codes if code.pin_sealed]
+def pins_of(sealer: Sealer, codes: Iterable[AccessCode]) -> dict[int, pins.Pin]:
+    """A stay's PINs by length, the newest of each: what the guest was told. Not one that is being
+    taken off: it may be known to somebody it should not be, and no other door may open for it."""
+    opened = [
+        sealer.open_pin(code.id, code.pin_sealed)
+        for code in codes
+        if code.pin_sealed and code.state != CodeState.REVOKING
+    ]
     return {len(pin.digits()): pin for pin in opened}
 
 
@@ -224,34 +224,72 @@ async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: dat
     return True
 
 
-async def _insert_with_free_pin(
+async def _insert_codes(
     session: Session,
     sealer: Sealer,
-    code_id: int,
     reservation_id: str,
-    door: Lock,
+    doors: Sequence[Lock],
     window: Window,
-    preferred: dict[int, pins.Pin],
-) -> AccessCode:
-    length = pins.LENGTHS[door.protocol]
+    kept: Mapping[int, pins.Pin],
+) -> list[AccessCode]:
+    made: list[AccessCode] = []
+    # One order for all bookings: two that want the same PINs on the same locks wait in turn.
+    ordered = sorted(doors, key=lambda door: (pins.LENGTHS[door.protocol], door.id))
+    for length, group in groupby(ordered, key=lambda door: pins.LENGTHS[door.protocol]):
+        left = list(group)
+        if length in kept:
+            same = await _insert_where_free(
+                session, sealer, reservation_id, left, window, kept[length]
+            )
+            made += same
+            taken = {code.lock_id for code in same}
+            left = [door for door in left if door.id not in taken]
+        if left:
+            made += await _insert_with_one_pin(session, sealer, reservation_id, left, window)
+    return made
+
+
+async def _insert_with_one_pin(
+    session: Session, sealer: Sealer, reservation_id: str, doors: Sequence[Lock], window: Window
+) -> list[AccessCode]:
+    """With a PIN that is free on every one of these doors."""
+    length = pins.LENGTHS[doors[0].protocol]
     for _ in range(CHOICES):
-        pin = preferred.get(length) or pins.choose(length)
-        code = await store.insert_code(
-            session,
-            id=code_id,
-            reservation_id=reservation_id,
-            lock_id=door.id,
-            starts_at=window.starts_at,
-            ends_at=window.ends_at,
-            remote_name=new_remote_name(),
-            pin_sealed=sealer.seal_pin(code_id, pin),
-            pin_fingerprint=sealer.fingerprint(door.id, pin),
-        )
-        if code is not None:
-            preferred.setdefault(length, pin)
-            return code
-        preferred.pop(length, None)
-    raise Conflict(f"no free PIN found for lock {door.id} in {CHOICES} tries")
+        pin = pins.choose(length)
+        made = await _insert_where_free(session, sealer, reservation_id, doors, window, pin)
+        if len(made) == len(doors):
+            return made
+        await store.drop_codes(session, made)
+    names = ", ".join(door.id for door in doors)
+    raise Conflict(f"no free PIN found for lock {names} in {CHOICES} tries")
+
+
+async def _insert_where_free(
+    session: Session,
+    sealer: Sealer,
+    reservation_id: str,
+    doors: Sequence[Lock],
+    window: Window,
+    pin: pins.Pin,
+) -> list[AccessCode]:
+    """With this PIN, on those of the doors where nobody has it or had it lately."""
+    ids = await store.new_code_ids(session, len(doors))
+    return await store.insert_codes(
+        session,
+        [
+            {
+                "id": code_id,
+                "reservation_id": reservation_id,
+                "lock_id": door.id,
+                "starts_at": window.starts_at,
+                "ends_at": window.ends_at,
+                "remote_name": new_remote_name(),
+                "pin_sealed": sealer.seal_pin(code_id, pin),
+                "pin_fingerprint": sealer.fingerprint(door.id, pin),
+            }
+            for code_id, door in zip(ids, doors, strict=True)
+        ],
+    )
 
 
 async def begin_anew(session: Session, code: AccessCode) -> None:

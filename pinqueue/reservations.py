@@ -263,6 +263,10 @@ async def plan(
     """Make the stay's access codes what the stay wants now. Doing it twice changes nothing more."""
     wish = await _wish(session, planner, stay, now)
     have = {code.lock_id: code for code in await store.live_codes(session, stay.id)}
+    new = [lock for lock_id, lock in (wish.locks if wish else {}).items() if lock_id not in have]
+    # The guest may know his PIN since the booking. A code that is withdrawn here, because he moves
+    # to another room, loses its digits at once if it is not on a door yet.
+    kept = codes.pins_of(planner.sealer, have.values()) if new else {}
     for lock_id, code in have.items():
         if wish is None or lock_id not in wish.locks:
             await codes.withdraw(session, actor, code, now=now)
@@ -271,7 +275,6 @@ async def plan(
     for lock_id, code in have.items():
         if lock_id in wish.locks and code.state != CodeState.REVOKING:
             await codes.move(session, actor, code, wish.window, lead=wish.lead, now=now)
-    new = [lock for lock_id, lock in wish.locks.items() if lock_id not in have]
     if new:
         await codes.schedule(
             session,
@@ -282,7 +285,7 @@ async def plan(
             wish.window,
             lead=wish.lead,
             now=now,
-            beside=list(have.values()),
+            kept=kept,
         )
     if others := await store.overlapping_stays(session, stay, limit=10):
         await store.record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -167,6 +168,48 @@ async def ring(
     return None
 
 
+async def bring_to(
+    bench: Workbench, doors: Control, state: str, lock: str = ZIGBEE, reservation_id: str = "res-1"
+) -> AccessCode:
+    """A booked stay whose access code has come to that state, with doors that are prompt."""
+    await book(bench, lock, reservation_id)
+    refusals = {"generating": 2312, "failed": 28841105}
+    if state in refusals:
+        doors.fault("code", CREATE | {"device": lock}, code=refusals[state])
+    if state == "sent":
+        doors.settings(zigbee_seconds=1)
+    if state != "scheduled":
+        await ring(bench, "generate", reservation_id)
+    if state in ("revoking", "revoked"):
+        await cancel(bench, reservation_id, lock)
+    if state == "revoking":
+        doors.fault("code", DELETE | {"device": lock}, code=2312)
+    if state in ("revoking", "revoked"):
+        await ring(bench, "revoke", reservation_id)
+    doors.settings(zigbee_seconds=0)
+    code = await code_of(bench, reservation_id)
+    assert code.state == state
+    return code
+
+
+async def ring_all(bench: Workbench, *, rounds: int = 20) -> None:
+    """Ring for all that is due, again and again, as though no time passed between two tries."""
+    due = "state IN ('waiting', 'active') AND due_at <= now()"
+    for _ in range(rounds):
+        await grace_is_over(bench, "%")
+        await execute(bench.db, f"UPDATE operations SET next_at = now() WHERE {due}")
+        found = await factories.rows(
+            bench.db, f"SELECT id, kind, job_id FROM operations WHERE {due} ORDER BY id"
+        )
+        if not found:
+            return
+        for row in found:
+            perform = {"generate": operations.generate, "revoke": operations.revoke}[row["kind"]]
+            with contextlib.suppress(PinQueueError):  # its row says what became of it
+                await perform(bench, row["id"], row["job_id"])
+    raise AssertionError(f"still due after {rounds} rounds: {found}")
+
+
 async def put_on_door(bench: Workbench, doors: Control, lock: str = ZIGBEE) -> AccessCode:
     """A booked stay whose PIN is on the door."""
     await book(bench, lock)
@@ -239,7 +282,7 @@ async def grace_is_over(bench: Workbench, reservation_id: str = "res-1") -> None
         bench.db,
         "UPDATE access_codes SET create_in_doubt_since = create_in_doubt_since"
         " - interval '2 minutes', sent_at = sent_at - interval '2 minutes'"
-        " WHERE reservation_id = :id",
+        " WHERE reservation_id LIKE :id",
         id=reservation_id,
     )
 

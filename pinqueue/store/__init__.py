@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -371,15 +371,23 @@ async def new_code_ids(session: Session, count: int) -> list[int]:
     return list(rows)
 
 
-async def insert_code(session: Session, **values: Any) -> AccessCode | None:
-    """None when the PIN is in use, or was lately, on that lock."""
-    code: AccessCode | None = await session.scalar(
+async def insert_codes(session: Session, rows: list[dict[str, Any]]) -> list[AccessCode]:
+    """In the order of their ids; without those whose PIN is in use, or was lately, on their lock.
+
+    Another booking that has just taken such a PIN is waited for: it may yet roll back.
+    """
+    made = await session.scalars(
         insert(AccessCode)
-        .values(state=CodeState.SCHEDULED, **values)
+        .values([{"state": CodeState.SCHEDULED, **row} for row in rows])
         .on_conflict_do_nothing(index_elements=["pin_fingerprint"])
         .returning(AccessCode)
     )
-    return code
+    return sorted(made, key=lambda code: code.id)
+
+
+async def drop_codes(session: Session, codes: Sequence[AccessCode]) -> None:
+    """Take back what was inserted in this very transaction."""
+    await session.execute(delete(AccessCode).where(AccessCode.id.in_([code.id for code in codes])))
 
 
 async def replace_pin(session: Session, code: AccessCode, **values: Any) -> bool:

@@ -174,19 +174,19 @@ async def test_an_error_at_the_database_does_not_print_the_row_it_failed_on(
 ) -> None:
     code = await book(bench)
     pin = digits(bench, code)
+    row = {
+        "id": code.id,
+        "reservation_id": code.reservation_id,
+        "lock_id": code.lock_id,
+        "starts_at": code.starts_at,
+        "ends_at": code.ends_at,
+        "remote_name": "pq-other",
+        "pin_sealed": bench.planner.sealer.seal_pin(code.id, Pin(pin)),
+        "pin_fingerprint": b"another",
+    }
     with pytest.raises(IntegrityError) as caught:
         async with bench.db.transaction() as session:
-            await store.insert_code(
-                session,
-                id=code.id,
-                reservation_id=code.reservation_id,
-                lock_id=code.lock_id,
-                starts_at=code.starts_at,
-                ends_at=code.ends_at,
-                remote_name="pq-other",
-                pin_sealed=bench.planner.sealer.seal_pin(code.id, Pin(pin)),
-                pin_fingerprint=b"another",
-            )
+            await store.insert_codes(session, [row])
     assert leaks(str(caught.value) + repr(caught.value), {pin}) == set()
     assert "hidden" in str(caught.value)
 
