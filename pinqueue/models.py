@@ -247,10 +247,10 @@ class Reservation(Base):
         comment="How long before check-in its PINs are programmed; NULL: as its listing says"
     )
     early_check_in_at: Mapped[datetime | None] = mapped_column(
-        comment="Granted by hand: the PIN opens from then; a change of check-in ends it"
+        comment="Granted by hand, in place of check-in; a change of check-in ends it"
     )
     late_check_out_at: Mapped[datetime | None] = mapped_column(
-        comment="Granted by hand: the PIN opens until then; a change of check-out ends it"
+        comment="Granted by hand, in place of check-out; a change of check-out ends it"
     )
     pins_withheld_at: Mapped[datetime | None] = mapped_column(
         comment="Its jobs were cancelled by hand: no PIN until they are scheduled again"

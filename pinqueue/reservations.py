@@ -176,10 +176,10 @@ async def schedule(
         raise Conflict(f"reservation {stay.id} is {stay.status}: confirm it first")
     listing = await store.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
-    if check_in is not None:
-        stay.check_in_at, stay.early_check_in_at = _check_in(listing, check_in), None
-    if check_out is not None:
-        stay.check_out_at, stay.late_check_out_at = _check_out(listing, check_out), None
+    if check_in is not None and (at := _check_in(listing, check_in)) != stay.check_in_at:
+        stay.check_in_at, stay.early_check_in_at = at, None
+    if check_out is not None and (at := _check_out(listing, check_out)) != stay.check_out_at:
+        stay.check_out_at, stay.late_check_out_at = at, None
     if stay.check_in_at is not None and stay.check_out_at is not None:
         check_stay(stay.check_in_at, stay.check_out_at)
     if lead is not None:
@@ -201,21 +201,22 @@ async def grant(
     early_check_in: str | None = None,
     late_check_out: str | None = None,
 ) -> Reservation:
-    """Let a guest in earlier, or out later, than was booked: a time, or "" to take it back. It ends
-    when the sender tells another date. Raises NotFound, Conflict, and BookingInvalid for an early
-    check-in after check-in, or a late check-out before check-out."""
+    """Let a guest in earlier, or out later, than was booked: a time, or "" to take it back. The
+    listing's buffers go before and after it as they do with a booked time. It ends when the sender
+    tells another date. Raises NotFound, Conflict, and BookingInvalid for an early check-in after
+    check-in, or a late check-out before check-out."""
     stay = await _stay(session, reservation_id)
     if stay.listing_id is None or stay.check_in_at is None or stay.check_out_at is None:
         raise Conflict(f"reservation {stay.id} was cancelled before its dates were told")
     listing = await store.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
     if early_check_in is not None:
-        early = _check_in(listing, early_check_in) if early_check_in else None
+        early = _check_in(listing, early_check_in, "early_check_in") if early_check_in else None
         if early is not None and early > stay.check_in_at:
             raise BookingInvalid("early_check_in", "must be before check_in")
         stay.early_check_in_at = early
     if late_check_out is not None:
-        late = _check_out(listing, late_check_out) if late_check_out else None
+        late = _check_out(listing, late_check_out, "late_check_out") if late_check_out else None
         if late is not None and late < stay.check_out_at:
             raise BookingInvalid("late_check_out", "must be after check_out")
         stay.late_check_out_at = late
@@ -323,8 +324,8 @@ async def _wish(
     assert stay.check_out_at is not None  # noqa: S101
     listing = await store.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
-    starts_at = stay.early_check_in_at or stay.check_in_at - listing.buffer_before
-    ends_at = stay.late_check_out_at or stay.check_out_at + listing.buffer_after
+    starts_at = (stay.early_check_in_at or stay.check_in_at) - listing.buffer_before
+    ends_at = (stay.late_check_out_at or stay.check_out_at) + listing.buffer_after
     locks = {lock.id: lock for lock in await store.locks_of_listing(session, listing.id)}
     if ends_at <= now or not locks:
         return None
@@ -386,14 +387,14 @@ def _says_nothing_new(booking: Booking, stay: Reservation, values: dict[str, obj
     return same and booking.status in (None, stay.status)
 
 
-def _check_in(listing: Listing, text: str) -> datetime:
+def _check_in(listing: Listing, text: str, field: str = "check_in") -> datetime:
     zone = ZoneInfo(listing.time_zone)
-    return to_instant("check_in", text, zone, gap="start", time_of_day=listing.check_in_time)
+    return to_instant(field, text, zone, gap="start", time_of_day=listing.check_in_time)
 
 
-def _check_out(listing: Listing, text: str) -> datetime:
+def _check_out(listing: Listing, text: str, field: str = "check_out") -> datetime:
     zone = ZoneInfo(listing.time_zone)
-    return to_instant("check_out", text, zone, gap="end", time_of_day=listing.check_out_time)
+    return to_instant(field, text, zone, gap="end", time_of_day=listing.check_out_time)
 
 
 async def _write(

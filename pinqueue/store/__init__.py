@@ -311,7 +311,10 @@ async def insert_reservation(session: Session, **values: Any) -> bool:
 
 
 async def overlapping_stays(session: Session, stay: Reservation, *, limit: int) -> Sequence[str]:
-    """Other confirmed stays of the same listing that share some time with this one."""
+    """Other confirmed stays of the same listing that share some time with this one, as booked or as
+    granted by hand."""
+    starts_at = func.coalesce(Reservation.early_check_in_at, Reservation.check_in_at)
+    ends_at = func.coalesce(Reservation.late_check_out_at, Reservation.check_out_at)
     return (
         await session.scalars(
             select(Reservation.id)
@@ -319,8 +322,8 @@ async def overlapping_stays(session: Session, stay: Reservation, *, limit: int) 
                 Reservation.listing_id == stay.listing_id,
                 Reservation.id != stay.id,
                 Reservation.status == ReservationStatus.CONFIRMED,
-                Reservation.check_in_at < stay.check_out_at,
-                Reservation.check_out_at > stay.check_in_at,
+                starts_at < (stay.late_check_out_at or stay.check_out_at),
+                ends_at > (stay.early_check_in_at or stay.check_in_at),
             )
             .order_by(Reservation.check_in_at)
             .limit(limit)
@@ -348,10 +351,8 @@ async def upcoming_stays(session: Session, listing_id: str) -> Sequence[Reservat
             .where(
                 Reservation.listing_id == listing_id,
                 Reservation.status == ReservationStatus.CONFIRMED,
-                or_(
-                    Reservation.check_out_at > func.now() - BUFFER_MOST,
-                    Reservation.late_check_out_at > func.now(),
-                ),
+                func.coalesce(Reservation.late_check_out_at, Reservation.check_out_at)
+                > func.now() - BUFFER_MOST,
             )
             .order_by(Reservation.id)
             .with_for_update()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pinqueue import reservations, store
+from pinqueue import jobs, reservations, store
 from pinqueue.db import Database
 from pinqueue.errors import BookingInvalid
 from pinqueue.lifecycle import ReservationStatus
@@ -135,21 +135,83 @@ async def test_a_grant_ends_when_its_date_changes(db: Database, planner: Planner
     assert await window(db) == (moved, CHECK_OUT)
 
 
-@pytest.mark.parametrize(
-    "granted",
-    [
-        {"early_check_in": (CHECK_IN + timedelta(hours=1)).isoformat()},
-        {"late_check_out": (CHECK_OUT - timedelta(hours=1)).isoformat()},
-        {"early_check_in": "soon"},
-    ],
-)
-async def test_a_grant_that_shortens_the_stay_is_refused(
-    db: Database, planner: Planner, granted: dict[str, str]
+async def test_a_grant_has_the_buffers_and_the_lead_of_a_booked_time(
+    db: Database, planner: Planner
+) -> None:
+    """Within the buffer, too: to let a guest in an hour earlier must not let him in later."""
+    await factories.add_listing(db, lead=timedelta(hours=5))
+    await execute(db, "UPDATE listings SET buffer_before = '2 h', buffer_after = '30 min'")
+    await tell(db, planner)
+    early, late = CHECK_IN - timedelta(hours=1), CHECK_OUT + timedelta(minutes=10)
+    await grant(db, planner, early_check_in=early.isoformat(), late_check_out=late.isoformat())
+    opens, closes = early - timedelta(hours=2), late + timedelta(minutes=30)
+    assert await window(db) == (opens, closes)
+    generate, revoke = await factories.operations(db, (await factories.codes(db))[-1])
+    assert (generate.due_at, revoke.due_at) == (opens - timedelta(hours=5), closes)
+
+
+async def test_a_grant_is_kept_in_another_room_and_when_a_cancelled_stay_is_booked_again(
+    db: Database, planner: Planner
+) -> None:
+    await factories.add_listing(db)
+    await factories.add_listing(db, "apt-8", {"sim-zigbee-2": "zigbee"})
+    await tell(db, planner)
+    early = CHECK_IN - timedelta(hours=3)
+    await grant(db, planner, early_check_in=early.isoformat())
+    await tell(db, planner, listing_id="apt-8")
+    assert await window(db) == (early, CHECK_OUT)
+    await tell(db, planner, listing_id="apt-8", status=ReservationStatus.CANCELLED)
+    await tell(db, planner, listing_id="apt-8")
+    assert await window(db) == (early, CHECK_OUT)
+    assert [code.state for code in await factories.codes(db)] == [
+        *("cancelled", "cancelled", "scheduled")
+    ]
+
+
+async def test_a_grant_stays_when_its_date_is_scheduled_again_unchanged(
+    db: Database, planner: Planner
 ) -> None:
     await factories.add_listing(db)
     await tell(db, planner)
-    with pytest.raises(BookingInvalid):
-        await grant(db, planner, **granted)
+    early = CHECK_IN - timedelta(hours=3)
+    await grant(db, planner, early_check_in=early.isoformat())
+    async with db.transaction() as session:
+        await jobs.schedule_generate_pin(session, "res-1", CHECK_IN, planner=planner)
+    assert await window(db) == (early, CHECK_OUT)
+
+
+async def test_a_grant_that_lets_a_guest_in_while_another_is_there_is_an_alarm(
+    db: Database, planner: Planner
+) -> None:
+    await factories.add_listing(db)
+    before = {"check_in": (CHECK_IN - timedelta(days=1)).isoformat()}
+    await tell(db, planner, reservation_id="before", check_out=CHECK_IN.isoformat(), **before)
+    await tell(db, planner)
+    alarms = "SELECT detail->'others' AS others FROM audit_events WHERE event = :event"
+    assert await factories.rows(db, alarms, event="reservation:overlaps") == []
+    await grant(db, planner, early_check_in=(CHECK_IN - timedelta(hours=3)).isoformat())
+    assert await factories.rows(db, alarms, event="reservation:overlaps") == [
+        {"others": ["before"]}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "granted"),
+    [
+        ("early_check_in", (CHECK_IN + timedelta(hours=1)).isoformat()),
+        ("late_check_out", (CHECK_OUT - timedelta(hours=1)).isoformat()),
+        ("early_check_in", "soon"),
+        ("late_check_out", "2027-02-30"),
+    ],
+)
+async def test_a_grant_that_cannot_be_is_refused_with_its_field_and_changes_nothing(
+    db: Database, planner: Planner, field: str, granted: str
+) -> None:
+    await factories.add_listing(db)
+    await tell(db, planner)
+    with pytest.raises(BookingInvalid) as refused:
+        await grant(db, planner, **{field: granted})
+    assert refused.value.field == field
     assert await window(db) == (CHECK_IN, CHECK_OUT)
 
 
