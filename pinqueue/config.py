@@ -124,6 +124,20 @@ class Settings(BaseSettings):
         default=timedelta(hours=24),
         description="How long finished job rows stay; the audit views keep their history",
     )
+    source_rate: float = Field(
+        default=1000,
+        gt=0,
+        le=1_000_000,
+        description="Webhooks a second that one web process takes of one source, after a minute's "
+        "worth at once",
+    )
+    stranger_rate: float = Field(
+        default=20,
+        gt=0,
+        le=1_000_000,
+        description="Webhooks a second that prove nothing and are answered by one web process to "
+        "one address, after ten seconds' worth at once; then it is held off",
+    )
     tuya_region: str = Field(
         default="", description="Data centre of the Tuya project: " + ", ".join(TUYA_REGIONS)
     )

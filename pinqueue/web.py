@@ -28,6 +28,7 @@ from pinqueue.metrics import OTHER, Metrics
 from pinqueue.monitoring import Monitor
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
+from pinqueue.webhooks.limits import Limits
 from pinqueue.webhooks.pinqueue import Event
 
 log = logs.get(__name__)
@@ -47,6 +48,7 @@ class State(TypedDict):
     planner: Planner
     metrics: Metrics
     monitor: Monitor
+    limits: Limits
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -70,6 +72,7 @@ def create_app(settings: Settings) -> Starlette:
                 "planner": Planner(sealer(settings), settings.lead),
                 "metrics": counts,
                 "monitor": monitor,
+                "limits": Limits(settings.source_rate, settings.stranger_rate),
             }
         await apart.close()
         await db.close()
@@ -146,7 +149,7 @@ TABLE = [
         webhooks.receive,
         {
             **BY_EVERY_BODY,
-            **dict.fromkeys((404, 409, 422, 503), Error),
+            **dict.fromkeys((404, 409, 422, 429, 503), Error),
             200: Taken,
             401: Unauthorized,
         },

@@ -177,14 +177,17 @@ class Web:
         self.do(add)
 
 
-def settings_of(database_url: str) -> Settings:
-    return read_settings(**SECRETS, database_url=database_url, _env_file=None)
+def settings_of(database_url: str, **changes: object) -> Settings:
+    """Strangers may fail here as often as they like, unless said otherwise."""
+    values = {**SECRETS, "database_url": database_url, "stranger_rate": 100_000, **changes}
+    return read_settings(**values, _env_file=None)
 
 
 @contextmanager
-def serving(database_url: str, through: str | None = None) -> Iterator[Web]:
-    """The application served from a thread; `through` is another way to the same database."""
-    app = create_app(settings_of(through or database_url))
+def serving(database_url: str, through: str | None = None, **changes: object) -> Iterator[Web]:
+    """The application served from a thread; `through` is another way to the same database, and
+    `changes` are to its settings."""
+    app = create_app(settings_of(through or database_url, **changes))
     config = uvicorn.Config(app, log_config=None, access_log=False, http=HttpProtocol)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

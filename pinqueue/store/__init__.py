@@ -86,6 +86,12 @@ async def source_and_now(session: Session, source_id: str) -> tuple[Source, date
     return (row[0], row[1]) if row else None
 
 
+async def sources_and_now(session: Session) -> dict[str, tuple[Source, datetime]]:
+    """The same of every source, by its name."""
+    rows = await session.execute(select(Source, func.now()))
+    return {source.id: (source, now) for source, now in rows}
+
+
 async def insert_event(
     session: Session, source_id: str, event_id: str, body_sha256: bytes, kind: str, body: Any
 ) -> int | None:

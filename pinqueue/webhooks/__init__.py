@@ -1,12 +1,15 @@
 """Taking webhooks: one file per sender verifies and reads; this one stores and answers.
 
 The order is fixed: size, content type, signature over the raw bytes, strict JSON, shape, then one
-transaction. A 2xx leaves only after COMMIT. Answers follow reliability.md (b).
+transaction. A 2xx leaves only after COMMIT. Answers follow reliability.md (b). Who proves nothing
+too often is held off before the database is asked (`limits.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,6 +35,7 @@ from pinqueue.webhooks import (
     stays,
 )
 from pinqueue.webhooks.body import Refusal, parse, receive_body
+from pinqueue.webhooks.limits import Limits, stranger
 from pinqueue.webhooks.sender import Received, Sender, Told
 
 log = logs.get(__name__)
@@ -60,7 +64,10 @@ UNAUTHORIZED = {"error": "unauthorized"}
 class Known:
     """What is known of a webhook so far, for its log line and its count."""
 
+    address: str
     kind: str = "unknown"
+    proven: bool = False
+    """Whether it is from the source it says."""
     event_id: str | None = None
     reservation_id: str | None = None
 
@@ -71,7 +78,7 @@ class Known:
 
 async def receive(request: Request) -> Response:
     """`POST /webhooks/{source}`, and `/webhooks/{source}/{secret}` for senders that sign nothing"""
-    known = Known()
+    known = Known(stranger(request.client.host if request.client else None))
     try:
         response, outcome = await _receive(request, known)
     except Exception:
@@ -84,7 +91,7 @@ async def receive(request: Request) -> Response:
 async def _receive(request: Request, known: Known) -> tuple[Response, str]:
     """The answer, and what became of the event in a word."""
     db: Database = request.state.db
-    planner: Planner = request.state.planner
+    limits: Limits = request.state.limits
     source_id = request.path_params["source"]
     note = log.bind(
         request_id=request.state.request_id, ip=request.client.host if request.client else None
@@ -96,9 +103,12 @@ async def _receive(request: Request, known: Known) -> tuple[Response, str]:
         raw = await receive_body(request)
         note = note.bind(size=len(raw))
         received = Received(raw, request.headers, request.path_params.get("secret", ""))
-        outcome = await within(ANSWER_WITHIN, _take(db, planner, source_id, received, known))
+        outcome = await within(ANSWER_WITHIN, _take(request, source_id, received, known))
     except Refusal as refusal:
-        note.info("webhook-refused", status=refusal.status, code=refusal.code, **known.ids())
+        if not known.proven:
+            limits.strangers.take(known.address, time.monotonic())
+        tell = note.debug if refusal.status == 429 else note.info  # no flood of lines besides
+        tell("webhook-refused", status=refusal.status, code=refusal.code, **known.ids())
         return await _refused(db, source_id, refusal), refusal.code
     except (DatabaseUnavailable, TimeoutError) as error:
         note.warning("webhook-unavailable", reason=str(error), **known.ids())
@@ -108,24 +118,50 @@ async def _receive(request: Request, known: Known) -> tuple[Response, str]:
     return JSONResponse({"status": outcome}), outcome
 
 
-async def _take(
-    db: Database, planner: Planner, source_id: str, received: Received, known: Known
-) -> str:
+async def _take(request: Request, source_id: str, received: Received, known: Known) -> str:
     """Store an event and what it causes; returns what became of it."""
+    db: Database = request.state.db
+    planner: Planner = request.state.planner
+    limits: Limits = request.state.limits
+    if wait := limits.strangers.wait(known.address, time.monotonic()):
+        await _hold_off(db, planner, limits, source_id, received, wait)
     async with db.transaction() as session:
-        return await _store(session, planner, source_id, received, known)
+        return await _store(session, planner, limits, source_id, received, known)
+
+
+async def _hold_off(
+    db: Database,
+    planner: Planner,
+    limits: Limits,
+    source_id: str,
+    received: Received,
+    wait: float,
+) -> None:
+    """Refuse what comes from an address that proved nothing too often, unless it proves itself."""
+    found = await limits.source_and_now(db, source_id, time.monotonic())
+    try:
+        _prove(planner, found, received)
+    except Refusal:
+        raise _too_many("too many requests that prove nothing", wait) from None
 
 
 async def _store(
-    session: Session, planner: Planner, source_id: str, received: Received, known: Known
+    session: Session,
+    planner: Planner,
+    limits: Limits,
+    source_id: str,
+    received: Received,
+    known: Known,
 ) -> str:
-    source, now = await _open_source(session, source_id, known)
-    sender = SENDERS[source.kind]
-    if received.path_secret and not sender.SECRET_IN_PATH:
-        raise _unknown_source()
-    if not sender.verify(_secrets(planner, source, now), received):
-        clock = sender.clock_is_off(received.headers, now)
-        raise Refusal(401, "clock" if clock else "unauthorized")
+    found = await store.source_and_now(session, source_id)
+    known.kind = found[0].kind if found else known.kind
+    source, now = _prove(planner, found, received)
+    known.proven, sender = True, SENDERS[source.kind]
+    if not source.enabled:
+        message = "this source is switched off for now"
+        raise Refusal(503, "source_disabled", message, retry_after=300)
+    if wait := limits.sources.take(source.id, time.monotonic()):
+        raise _too_many("too many events", wait)
     body = parse(received.raw)
     known.event_id = event_id = sender.event_id(received, body)
     told = sender.read(event_id, body, now)
@@ -227,13 +263,19 @@ async def adopt_unmapped(session: Session, planner: Planner, listing_id: str) ->
     return taken
 
 
-async def _open_source(session: Session, source_id: str, known: Known) -> tuple[Source, datetime]:
-    found = await store.source_and_now(session, source_id)
+def _prove(
+    planner: Planner, found: tuple[Source, datetime] | None, received: Received
+) -> tuple[Source, datetime]:
+    """What was found, if what was received proves to be from there; raises Refusal."""
     if found is None:
         raise _unknown_source()
-    known.kind = found[0].kind
-    if not found[0].enabled:
-        raise Refusal(503, "source_disabled", "this source is switched off for now")
+    source, now = found
+    sender = SENDERS[source.kind]
+    if received.path_secret and not sender.SECRET_IN_PATH:
+        raise _unknown_source()
+    if not sender.verify(_secrets(planner, source, now), received):
+        clock = sender.clock_is_off(received.headers, now)
+        raise Refusal(401, "clock" if clock else "unauthorized")
     return found
 
 
@@ -263,6 +305,10 @@ def _unknown_source() -> Refusal:
     return Refusal(404, "unknown_source", "there is no webhook source by that name")
 
 
+def _too_many(what: str, wait: float) -> Refusal:
+    return Refusal(429, "too_many_requests", f"{what}: wait", retry_after=wait)
+
+
 async def _refused(db: Database, source_id: str, refusal: Refusal) -> Response:
     if refusal.status == 401:
         return JSONResponse(UNAUTHORIZED, 401)
@@ -271,7 +317,9 @@ async def _refused(db: Database, source_id: str, refusal: Refusal) -> Response:
             await within(ANSWER_WITHIN, _audit_alone(db, source_id, refusal))
         except (DatabaseUnavailable, TimeoutError) as error:
             log.error("webhook-refusal-not-audited", source=source_id, reason=str(error))
-    headers = {408: {"Connection": "close"}, 503: {"Retry-After": "300"}}.get(refusal.status)
+    headers = {"Connection": "close"} if refusal.status == 408 else {}
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(refusal.retry_after))
     return _answer(refusal.status, refusal.code, refusal.message, refusal.details, headers)
 
 

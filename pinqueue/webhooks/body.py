@@ -31,10 +31,12 @@ class Refusal(Exception):
         details: list[dict[str, str]] | None = None,
         *,
         audit: dict[str, str] | None = None,
+        retry_after: float | None = None,
     ) -> None:
+        """`retry_after` is in seconds."""
         super().__init__(message)
         self.status, self.code, self.message, self.details = status, code, message, details or []
-        self.audit = audit
+        self.audit, self.retry_after = audit, retry_after
 
 
 async def receive_body(request: Request) -> bytes:

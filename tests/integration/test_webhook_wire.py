@@ -205,7 +205,7 @@ def test_two_thousand_unauthenticated_requests_cause_no_row_and_no_5xx(counted: 
         assert status < 500, request
         assert status not in range(200, 300), request
         seen[status] = seen.get(status, 0) + 1
-    assert seen[401] > 500, seen  # most came as far as the signature
+    assert seen[401] + seen[429] > 500, seen  # most came as far as the signature
 
 
 @pytest.fixture

@@ -56,6 +56,8 @@ DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_backoff": timedelta(seconds=2),
     "retention": timedelta(hours=24),
+    "source_rate": 1000,
+    "stranger_rate": 20,
     "tuya_region": "",
     "tuya_access_id": "",
     "tuya_access_secret": SecretStr(""),
