@@ -337,7 +337,6 @@ async def _code_of_wanted_stay(session: Session, access_code_id: int, now: datet
     # The stay first, then its codes: everybody locks in this order, so nobody deadlocks.
     stay = await store.reservation_for_update(session, found.reservation_id)
     code = await store.code_for_update(session, access_code_id)
-    await session.refresh(code)
     if code.state in CODE_ENDED:
         raise Conflict(f"access code {code.id} is {code.state}: it has no PIN any more")
     if (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -40,8 +40,16 @@ from pinqueue.models import (
     WebhookEvent,
 )
 
+T = TypeVar("T")
+
 BUFFER_MOST = timedelta(days=1)
 """A PIN may open so long after check-out."""
+
+
+def _held(query: Select[T]) -> Select[T]:
+    """Its rows locked until the transaction ends, and read as they are now: a caller's session may
+    know them from before it had to wait for somebody who changed them."""
+    return query.with_for_update().execution_options(populate_existing=True)
 
 
 async def now(session: Session) -> datetime:
@@ -125,10 +133,7 @@ async def event_body_sha256(session: Session, source_id: str, event_id: str) -> 
 async def event_for_update(session: Session, source_id: str, event_id: str) -> WebhookEvent:
     """An event by the sender's id for it, held against whoever else would change it."""
     found = await session.scalars(
-        select(WebhookEvent)
-        .filter_by(source_id=source_id, event_id=event_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
+        _held(select(WebhookEvent).filter_by(source_id=source_id, event_id=event_id))
     )
     return found.one()
 
@@ -210,16 +215,17 @@ async def unmapped_events(session: Session, listing_id: str) -> Sequence[Webhook
     """Events that wait for this listing to be set up, oldest first, held against other readers."""
     return (
         await session.scalars(
-            select(WebhookEvent)
-            .where(
-                WebhookEvent.outcome == "unmapped",
-                or_(
-                    WebhookEvent.listing_id == listing_id,
-                    WebhookEvent.source_id + ":" + WebhookEvent.listing_id == listing_id,
-                ),
+            _held(
+                select(WebhookEvent)
+                .where(
+                    WebhookEvent.outcome == "unmapped",
+                    or_(
+                        WebhookEvent.listing_id == listing_id,
+                        WebhookEvent.source_id + ":" + WebhookEvent.listing_id == listing_id,
+                    ),
+                )
+                .order_by(WebhookEvent.id)
             )
-            .order_by(WebhookEvent.id)
-            .with_for_update()
         )
     ).all()
 
@@ -265,7 +271,7 @@ async def locks_of_listing(session: Session, listing_id: str) -> Sequence[Lock]:
 async def reservation_for_update(session: Session, reservation_id: str) -> Reservation | None:
     """The reservation, held so that events of one stay are applied one after the other."""
     row: Reservation | None = await session.scalar(
-        select(Reservation).where(Reservation.id == reservation_id).with_for_update()
+        _held(select(Reservation).where(Reservation.id == reservation_id))
     )
     return row
 
@@ -353,15 +359,16 @@ async def upcoming_stays(session: Session, listing_id: str) -> Sequence[Reservat
     """The confirmed stays of a listing that have not ended, held for planning."""
     return (
         await session.scalars(
-            select(Reservation)
-            .where(
-                Reservation.listing_id == listing_id,
-                Reservation.status == ReservationStatus.CONFIRMED,
-                func.coalesce(Reservation.late_check_out_at, Reservation.check_out_at)
-                > func.now() - BUFFER_MOST,
+            _held(
+                select(Reservation)
+                .where(
+                    Reservation.listing_id == listing_id,
+                    Reservation.status == ReservationStatus.CONFIRMED,
+                    func.coalesce(Reservation.late_check_out_at, Reservation.check_out_at)
+                    > func.now() - BUFFER_MOST,
+                )
+                .order_by(Reservation.id)
             )
-            .order_by(Reservation.id)
-            .with_for_update()
         )
     ).all()
 
@@ -414,21 +421,19 @@ async def live_codes(session: Session, reservation_id: str) -> Sequence[AccessCo
     """A stay's codes that are on a door or may yet be, each held until the transaction ends."""
     return (
         await session.scalars(
-            select(AccessCode)
-            .where(AccessCode.reservation_id == reservation_id)
-            .where(AccessCode.state.not_in(CODE_ENDED))
-            .order_by(AccessCode.id)
-            .with_for_update()
+            _held(
+                select(AccessCode)
+                .where(AccessCode.reservation_id == reservation_id)
+                .where(AccessCode.state.not_in(CODE_ENDED))
+                .order_by(AccessCode.id)
+            )
         )
     ).all()
 
 
 async def code_for_update(session: Session, access_code_id: int) -> AccessCode:
-    return (
-        await session.scalars(
-            select(AccessCode).where(AccessCode.id == access_code_id).with_for_update()
-        )
-    ).one()
+    found = await session.scalars(_held(select(AccessCode).where(AccessCode.id == access_code_id)))
+    return found.one()
 
 
 async def move_code(session: Session, code: AccessCode, to: CodeState, **values: Any) -> None:
@@ -459,9 +464,11 @@ async def insert_operation(
 async def open_operations(session: Session, code: AccessCode) -> dict[str, Operation]:
     """A code's open operations by kind, held until the transaction ends."""
     rows = await session.scalars(
-        select(Operation)
-        .where(Operation.access_code_id == code.id, Operation.state.in_(OPERATION_OPEN))
-        .with_for_update()
+        _held(
+            select(Operation).where(
+                Operation.access_code_id == code.id, Operation.state.in_(OPERATION_OPEN)
+            )
+        )
     )
     return {operation.kind: operation for operation in rows}
 
@@ -533,13 +540,13 @@ async def hold_claim(session: Session, claim: Claimed) -> tuple[Operation, Acces
     """
     code = await code_for_update(session, claim.code.id)
     operation = await session.scalar(
-        select(Operation)
-        .where(
-            Operation.id == claim.operation.id,
-            Operation.state == OperationState.ACTIVE,
-            Operation.epoch == claim.operation.epoch,
+        _held(
+            select(Operation).where(
+                Operation.id == claim.operation.id,
+                Operation.state == OperationState.ACTIVE,
+                Operation.epoch == claim.operation.epoch,
+            )
         )
-        .with_for_update()
     )
     if operation is None:
         raise StateChanged(f"operation {claim.operation.id} was taken over or is no longer wanted")
@@ -682,7 +689,7 @@ async def lock_of_device(session: Session, device_id: str) -> Lock | None:
 
 
 async def key_by_name(session: Session, name: str) -> ApiKey | None:
-    key: ApiKey | None = await session.scalar(select(ApiKey).filter_by(name=name).with_for_update())
+    key: ApiKey | None = await session.scalar(_held(select(ApiKey).filter_by(name=name)))
     return key
 
 

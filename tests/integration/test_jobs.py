@@ -12,6 +12,7 @@ from pinqueue import jobs
 from pinqueue.db import Database
 from pinqueue.errors import BookingInvalid, Conflict, InputInvalid, NotFound
 from pinqueue.lifecycle import ReservationStatus
+from pinqueue.models import Reservation
 from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
@@ -596,6 +597,18 @@ async def test_every_utility_is_rolled_back_with_the_callers_transaction(
     with pytest.raises(ZeroDivisionError):
         await all_of_them()
     assert await everything_stored(booked) == before
+
+
+async def test_a_stay_is_taken_as_it_is_now_and_not_as_the_caller_read_it_before(
+    booked: Database, planner: Planner
+) -> None:
+    async with booked.transaction() as session:
+        read_before = await session.get(Reservation, "res-1")
+        await book(booked, planner, "res-1", status=ReservationStatus.CANCELLED)
+        with pytest.raises(Conflict, match="cancelled"):
+            await jobs.schedule_generate_pin(session, "res-1", planner=planner)
+        assert read_before is not None
+    assert await waiting(booked, "generate_pin") == []
 
 
 async def everything_stored(db: Database) -> list[Any]:

@@ -126,7 +126,11 @@ def test_times_are_shown_in_utc_and_say_so_whatever_zone_the_database_gave_them_
 
 
 EVENTS = [
-    {"reservation_id": f"stay-{n:09}", "event": "code:scheduled", "detail": "asleep" + " asleep" * 8}
+    {
+        "reservation_id": f"stay-{n:09}",
+        "event": "code:scheduled",
+        "detail": "asleep" + " asleep" * 8,
+    }
     for n in (1, 2)
 ]
 
