@@ -8,6 +8,7 @@ by name finds what an unanswered call did.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
@@ -44,6 +45,7 @@ T = TypeVar("T")
 
 ACTOR = "worker"
 MUTEX_WAIT = timedelta(seconds=2)
+SUSPECT_WAIT = timedelta(seconds=1)
 BUSY_WAIT = timedelta(seconds=2)
 
 
@@ -60,6 +62,8 @@ class Workbench:
     grace: timedelta
     """How long a call whose answer was lost may still take effect."""
     metrics: Metrics = field(default_factory=Metrics)
+    suspect: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while an operation rings whose last worker died."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +162,7 @@ async def _claimed(
     if operation is None:
         yield None
         return
-    async with bench.mutex.hold(operation.access_code_id) as alone:
-        if not alone:
-            raise TryLater(
-                f"another worker is at access code {operation.access_code_id}",
-                retry_at=await _in(bench, MUTEX_WAIT),
-            )
+    async with _alone(bench, operation):
         ring = await _claim(bench, operation, job_id)
         if ring is None:
             yield None
@@ -177,6 +176,30 @@ async def _claimed(
             await _record_not_done(bench, ring, error)
         else:
             _tell_end(bench, ring, "completed")
+
+
+@asynccontextmanager
+async def _alone(bench: Workbench, operation: Operation) -> AsyncIterator[None]:
+    """No other worker at this access code for the block; and of the operations whose worker died,
+    no other in this process. One of them may have killed it: together it would take the others
+    along time after time, until all of them were quarantined. Raises TryLater.
+    """
+    async with bench.mutex.hold(operation.access_code_id) as alone:
+        if not alone:
+            raise TryLater(
+                f"another worker is at access code {operation.access_code_id}",
+                retry_at=await _in(bench, MUTEX_WAIT),
+            )
+        if not operation.rescues:
+            yield
+            return
+        if bench.suspect.locked():
+            raise TryLater(
+                "another operation whose worker died is tried first",
+                retry_at=await _in(bench, SUSPECT_WAIT),
+            )
+        async with bench.suspect:
+            yield
 
 
 async def _claim(bench: Workbench, operation: Operation, job_id: int | None) -> Ring | None:

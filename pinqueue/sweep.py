@@ -187,8 +187,8 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
         event, reason = "rescued", why
         operation.next_at = await store.now(session)
         await session.flush()
-        if silent.broke:  # another job takes its place: it is not for a person to look at
-            await sweeping.delete_job(session, silent.job_id)
+        # Another job takes its place: should it have failed, it is not for a person to look at.
+        await sweeping.delete_job(session, silent.job_id)
         await alarms.put(session, [operation])
     await store.record(
         session,

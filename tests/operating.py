@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from pinqueue import operations, worker
+from pinqueue import operations, store, worker
 from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.errors import PinQueueError
@@ -34,6 +34,12 @@ CREATE = {"method": "POST", "path": "temp-password"}
 CHANGE = {"method": "PUT", "path": "modify-password"}
 LIST = {"method": "GET", "path": "temp-passwords"}
 DELETE = {"method": "DELETE"}
+_TO_RING = """
+    SELECT operation.id AS operation_id, access_code_id, job_id
+    FROM operations operation JOIN procrastinate_jobs job ON job.id = job_id
+    WHERE kind = :kind AND state IN ('waiting', 'active') AND status = 'todo'
+    ORDER BY access_code_id
+"""
 
 
 @asynccontextmanager
@@ -208,6 +214,34 @@ async def ring_all(bench: Workbench, *, rounds: int = 20) -> None:
             with contextlib.suppress(PinQueueError):  # its row says what became of it
                 await perform(bench, row["id"], row["job_id"])
     raise AssertionError(f"still due after {rounds} rounds: {found}")
+
+
+async def taken_by_a_worker(
+    bench: Workbench, heartbeat: str | None = None, *, kind: str = "generate", begun: bool = True
+) -> None:
+    """The jobs of that kind as a worker holds them, one that last gave a sign of life so long ago
+    or, without, whose row is gone; `begun` says whether it is at the operations already."""
+    db = bench.db
+    if begun:
+        await execute(db, "UPDATE operations SET next_at = now() WHERE kind = :kind", kind=kind)
+        async with db.transaction() as session:
+            for operation in await store.rows(session, _TO_RING, kind=kind):
+                await store.claim_operation(session, **operation)
+    await execute(
+        db,
+        """
+        WITH worker AS (
+            INSERT INTO procrastinate_workers (last_heartbeat)
+            VALUES (now() - CAST(:heartbeat AS interval)) RETURNING id
+        )
+        UPDATE procrastinate_jobs SET status = 'doing', worker_id = worker.id
+        FROM worker WHERE task_name = :task AND status = 'todo'
+        """,
+        heartbeat=heartbeat or "0 s",
+        task=f"{kind}_pin",
+    )
+    if heartbeat is None:
+        await execute(db, "DELETE FROM procrastinate_workers")
 
 
 async def put_on_door(bench: Workbench, doors: Control, lock: str = ZIGBEE) -> AccessCode:

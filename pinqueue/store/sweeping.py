@@ -10,7 +10,7 @@ from sqlalchemy import Text, and_, func, or_, select, text, update
 
 from pinqueue.db import Session
 from pinqueue.lifecycle import OPERATION_OPEN, CodeState, OperationState
-from pinqueue.models import AccessCode, Operation, WebhookEvent
+from pinqueue.models import AccessCode, Operation, Try, WebhookEvent
 from pinqueue.store import code_for_update
 
 STRANDED_AFTER = timedelta(seconds=60)
@@ -28,7 +28,7 @@ class Silent:
     access_code_id: int
     job_id: int | None
     broke: bool
-    """Whether its last job broke down, and was not merely lost or taken back."""
+    """Whether its last job broke down at it, and was not merely lost, taken back or not begun."""
 
 
 async def due_without_job(session: Session, patience: timedelta, limit: int) -> list[Silent]:
@@ -120,14 +120,15 @@ async def fail_stalled_job(session: Session, job_id: int, dead_after: timedelta)
 
 async def silenced_by(session: Session, job_id: int) -> Silent | None:
     """The open operation that a job rang for which has just been ended."""
+    begun = select(Try).where(Try.job_id == job_id, Try.outcome.is_(None)).exists()
     row = (
         await session.execute(
-            select(Operation.id, Operation.access_code_id).where(
+            select(Operation.id, Operation.access_code_id, begun).where(
                 Operation.job_id == job_id, Operation.state.in_(OPERATION_OPEN)
             )
         )
     ).one_or_none()
-    return None if row is None else Silent(row[0], row[1], job_id, broke=True)
+    return None if row is None else Silent(row[0], row[1], job_id, broke=row[2])
 
 
 async def prune_jobs(session: Session, retention: timedelta, limit: int = 1000) -> int:

@@ -17,7 +17,17 @@ from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
 from tests import factories
-from tests.operating import LIST, WIFI, book, cancel, code_of, execute, operation_of, ring
+from tests.operating import (
+    LIST,
+    WIFI,
+    book,
+    cancel,
+    code_of,
+    execute,
+    operation_of,
+    ring,
+    taken_by_a_worker,
+)
 from tests.serving import Web
 
 Lines = Callable[..., list[dict[str, Any]]]
@@ -129,10 +139,7 @@ async def test_what_the_sweep_puts_right_is_told_with_its_ids(
     await book(bench)
     of_it = await ids(bench, "generate", 0)
     await execute(bench.db, "UPDATE operations SET rescues = :n WHERE kind = 'generate'", n=rescues)
-    await execute(
-        bench.db,
-        "UPDATE procrastinate_jobs SET status = 'doing' WHERE task_name = 'generate_pin'",
-    )
+    await taken_by_a_worker(bench)
     await sweep.rescue_stalled(bench.db)
     (line,) = lines("put-right")
     assert told(line, "reason") == {

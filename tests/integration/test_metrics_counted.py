@@ -29,6 +29,7 @@ from tests.operating import (
     operation_of,
     put_on_door,
     ring,
+    taken_by_a_worker,
     until,
 )
 
@@ -148,11 +149,7 @@ async def test_rescues_and_quarantines_are_counted_once_they_are_committed(
 ) -> None:
     await book(bench)
     for _ in range(4):
-        await execute(
-            bench.db,
-            "UPDATE procrastinate_jobs SET status = 'doing', worker_id = NULL"
-            " WHERE task_name = 'generate_pin' AND status = 'todo'",
-        )
+        await taken_by_a_worker(bench)
         await sweep.rescue_stalled(bench.db, bench.metrics)
     assert (await operation_of(bench, "generate")).state == "failed"
     found = await scraped(bench.db, bench.metrics)

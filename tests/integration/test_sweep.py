@@ -11,6 +11,7 @@ import pytest
 from pinqueue import store, sweep
 from pinqueue.config import Settings
 from pinqueue.db import Database
+from pinqueue.errors import TryLater
 from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
@@ -23,6 +24,7 @@ from tests.operating import (
     held,
     operation_of,
     ring,
+    taken_by_a_worker,
     tell,
     until,
 )
@@ -43,25 +45,6 @@ async def overdue(db: Database, by: str = "1 minute") -> None:
         " next_at = now() - CAST(:by AS interval) WHERE kind = 'generate'",
         by=by,
     )
-
-
-async def taken_by_a_worker(db: Database, heartbeat: str | None) -> None:
-    """The generate job as a worker holds it: one that last gave a sign of life so long ago, or one
-    whose row is gone."""
-    await execute(
-        db,
-        """
-        WITH worker AS (
-            INSERT INTO procrastinate_workers (last_heartbeat)
-            VALUES (now() - CAST(:heartbeat AS interval)) RETURNING id
-        )
-        UPDATE procrastinate_jobs SET status = 'doing', worker_id = worker.id
-        FROM worker WHERE task_name = 'generate_pin' AND status = 'todo'
-        """,
-        heartbeat=heartbeat or "0 s",
-    )
-    if heartbeat is None:
-        await execute(db, "DELETE FROM procrastinate_workers")
 
 
 async def test_an_operation_whose_job_was_deleted_gets_another_and_is_done(
@@ -111,7 +94,7 @@ async def test_an_operation_whose_job_waits_or_runs_is_left_alone(bench: Workben
     await book(bench)
     await overdue(bench.db, "30 s")
     await sweep.sweep(bench.db, RETENTION)
-    await taken_by_a_worker(bench.db, "1 s")
+    await taken_by_a_worker(bench, "1 s")
     await sweep.sweep(bench.db, RETENTION)
     (job,) = await factories.rows(bench.db, JOBS)
     assert job["status"] == "doing"
@@ -121,7 +104,7 @@ async def test_a_job_whose_end_its_living_worker_could_not_write_is_replaced(
     bench: Workbench, prompt: Control
 ) -> None:
     await book(bench)
-    await taken_by_a_worker(bench.db, "1 s")
+    await taken_by_a_worker(bench, "1 s", begun=False)
     await overdue(bench.db, "2 minutes")
     await sweep.sweep(bench.db, RETENTION)
     assert [job["status"] for job in await factories.rows(bench.db, JOBS)] == ["doing", "todo"]
@@ -135,7 +118,7 @@ async def test_a_job_whose_worker_died_is_ended_and_another_takes_its_place(
     bench: Workbench, prompt: Control, heartbeat: str | None
 ) -> None:
     await book(bench)
-    await taken_by_a_worker(bench.db, heartbeat)
+    await taken_by_a_worker(bench, heartbeat)
     assert await sweep.rescue_stalled(bench.db) == 1
     (new,) = await factories.rows(bench.db, JOBS)
     ended = await factories.rows(bench.db, "SELECT state FROM job_records WHERE state IS NOT NULL")
@@ -150,9 +133,44 @@ async def test_a_job_whose_worker_died_is_ended_and_another_takes_its_place(
     assert len(held(prompt)) == 1
 
 
+async def test_a_job_that_its_dead_worker_had_not_begun_is_replaced_and_did_not_kill_it(
+    bench: Workbench, prompt: Control
+) -> None:
+    await book(bench)
+    await taken_by_a_worker(bench, None, begun=False)
+    assert await sweep.rescue_stalled(bench.db) == 1
+    (new,) = await factories.rows(bench.db, JOBS)
+    operation = await operation_of(bench, "generate")
+    assert (operation.rescues, operation.job_id, new["status"]) == (0, new["id"], "todo")
+
+
+async def test_operations_whose_worker_died_are_tried_one_at_a_time_by_each_worker(
+    benches: tuple[Workbench, Workbench], prompt: Control
+) -> None:
+    """Whichever of them kills its worker again, it takes none of the others along."""
+    a, b = benches
+    for door in ("one", "two", "three"):
+        prompt.add_door(door, "zigbee")
+        await book(a, door, f"res-{door}")
+    await taken_by_a_worker(a, None)
+    assert await sweep.rescue_stalled(a.db) == 3
+    await book(a, reservation_id="res-fresh")
+    prompt.settings(latency_ms=100)
+    here, too, fresh, elsewhere = await asyncio.gather(
+        ring(a, "generate", "res-one"),
+        ring(a, "generate", "res-two"),
+        ring(a, "generate", "res-fresh"),
+        ring(b, "generate", "res-three"),
+    )
+    assert (here, fresh, elsewhere) == (None, None, None)
+    assert isinstance(too, TryLater)
+    assert (await operation_of(a, "generate", "res-two")).epoch == 1, "not begun again"
+    assert await ring(a, "generate", "res-two") is None
+
+
 async def test_a_job_of_a_worker_that_lives_is_not_rescued(bench: Workbench) -> None:
     await book(bench)
-    await taken_by_a_worker(bench.db, "10 s")
+    await taken_by_a_worker(bench, "10 s")
     assert await sweep.rescue_stalled(bench.db) == 0
 
 
@@ -161,7 +179,7 @@ async def test_after_three_rescues_a_generate_is_quarantined_and_a_person_is_cal
 ) -> None:
     await book(bench)
     for _ in range(4):
-        await taken_by_a_worker(bench.db, None)
+        await taken_by_a_worker(bench, None)
         await sweep.rescue_stalled(bench.db)
     operation, code = await operation_of(bench, "generate"), await code_of(bench)
     assert (operation.state, code.state) == ("failed", "failed")
@@ -191,7 +209,7 @@ async def test_a_quarantined_code_is_failed_however_far_it_had_come(
         await tell(bench, lasts=timedelta(days=9))
     assert (await code_of(bench)).state == state
     await execute(bench.db, "UPDATE operations SET rescues = 3 WHERE kind = 'generate'")
-    await taken_by_a_worker(bench.db, None)
+    await taken_by_a_worker(bench, None)
     await sweep.rescue_stalled(bench.db)
     assert (await code_of(bench)).state == "failed"
 
@@ -203,11 +221,7 @@ async def test_a_quarantined_revoke_leaves_the_code_revoking(
     await ring(bench, "generate")
     await cancel(bench)
     await execute(bench.db, "UPDATE operations SET rescues = 3 WHERE kind = 'revoke'")
-    await execute(
-        bench.db,
-        "UPDATE procrastinate_jobs SET status = 'doing'"
-        " WHERE task_name = 'revoke_pin' AND status = 'todo'",
-    )
+    await taken_by_a_worker(bench, None, kind="revoke")
     await sweep.rescue_stalled(bench.db)
     assert (await operation_of(bench, "revoke")).state == "failed"
     assert (await code_of(bench)).state == "revoking"
@@ -219,7 +233,7 @@ async def test_a_try_that_ended_well_is_the_end_of_counting(
     """A revoke may wait weeks for a lock: some restarts in that time are no poison."""
     await book(bench)
     prompt.fault("code", {"method": "GET", "path": "temp-passwords"}, code=2312)
-    await taken_by_a_worker(bench.db, None)
+    await taken_by_a_worker(bench, None)
     await sweep.rescue_stalled(bench.db)
     await ring(bench, "generate")
     operation = await operation_of(bench, "generate")
@@ -244,7 +258,7 @@ async def test_an_operation_that_cannot_be_rescued_holds_up_no_other(
     for number in range(3):
         await book(bench, reservation_id=f"res-{number}")
     if why == "stalled":
-        await taken_by_a_worker(bench.db, None)
+        await taken_by_a_worker(bench, None)
     else:
         await execute(bench.db, "DELETE FROM procrastinate_jobs")
         await overdue(bench.db)
