@@ -25,7 +25,7 @@ VIEWS: Final = {
         "scheduled_at", "every job, pruned ones too: how late, how long, last error"
     ),
     "audit_operations": View("due_at", "every generate and revoke: state, tries, lateness"),
-    "audit_late": View("due_at", "operations that were or are late, and why that matters"),
+    "audit_late": View("due_at", "operations that were or are late, or threaten to be, and why"),
     "audit_failed": View("due_at", "operations that need a person"),
     "audit_live_pins": View("starts_at", "what each door holds, or may hold, and until when"),
     "audit_overdue_pins": View("ends_at", "PINs not confirmed off their door: must be empty"),

@@ -218,7 +218,7 @@ async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: dat
     if operation.state != OperationState.WAITING:
         return False
     operation.due_at = operation.next_at = at
-    operation.failures, operation.first_claimed_at = 0, None
+    operation.failures, operation.first_claimed_at, operation.late_since = 0, None, None
     await session.flush()
     await alarms.move(session, operation)
     return True

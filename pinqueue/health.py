@@ -28,7 +28,14 @@ DEAD_AFTER = 30.0
 _ENDINGS, _ENDING = 5, 0.01
 
 UNKNOWN: dict[str, Any] = dict.fromkeys(
-    ("queues", "workers", "oldest_overdue_seconds", "overdue_pins", "locks_held")
+    (
+        "queues",
+        "workers",
+        "oldest_overdue_seconds",
+        "late_operations",
+        "overdue_pins",
+        "locks_held",
+    )
 )
 
 
@@ -127,12 +134,15 @@ def _cloud_problems(asked: dict[str, Any]) -> list[str]:
 
 
 def _warnings(asked: dict[str, Any]) -> list[str]:
-    if not asked["overdue_pins"]:
-        return []
-    return [
-        f"{asked['overdue_pins']} PINs are not confirmed off their door past their end:"
-        " `pinqueue audit overdue_pins`"
-    ]
+    warnings = []
+    if late := asked["late_operations"]:
+        warnings.append(f"{late} operations threaten their deadline: `pinqueue audit late`")
+    if overdue := asked["overdue_pins"]:
+        warnings.append(
+            f"{overdue} PINs are not confirmed off their door past their end:"
+            " `pinqueue audit overdue_pins`"
+        )
+    return warnings
 
 
 def _span(seconds: float) -> str:

@@ -70,7 +70,7 @@ class DeliveryState(enum.StrEnum):
 
 
 class EventType(enum.StrEnum):
-    """What endpoints and hooks are told of an access code."""
+    """What endpoints and hooks are told of an access code, and of what is done to it."""
 
     CODE_SCHEDULED = "code.scheduled"
     """It is planned and its PIN is chosen. Told in the transaction of the booking."""
@@ -82,6 +82,8 @@ class EventType(enum.StrEnum):
     """An operation of it failed: a person is needed."""
     CODE_REVOKED = "code.revoked"
     """Off the door, or never put there."""
+    OPERATION_LATE = "operation.late"
+    """An operation threatens its deadline (schedule.late_since): a person may still mend it."""
 
 
 class ReservationStatus(enum.StrEnum):

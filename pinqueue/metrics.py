@@ -61,6 +61,9 @@ LATENESS = Definition(
 RINGS = Definition(
     "pinqueue_operation_seconds", "How long a try of an operation took", ("kind",), _DURATION
 )
+LATE = Definition(
+    "pinqueue_operations_late_total", "Operations that came to threaten their deadline", ("kind",)
+)
 LOCK_CALLS = Definition(
     "pinqueue_lock_call_seconds", "How long calls to the locks' cloud took", ("call",), _DURATION
 )
@@ -75,7 +78,7 @@ WEBHOOKS = Definition(
 REQUESTS = Definition(
     "pinqueue_http_requests_total", "HTTP requests answered", ("route", "method", "status")
 )
-COUNTED: Final = (OPERATIONS, LATENESS, RINGS, LOCK_CALLS, LOCK_ERRORS, WEBHOOKS, REQUESTS)
+COUNTED: Final = (OPERATIONS, LATENESS, RINGS, LATE, LOCK_CALLS, LOCK_ERRORS, WEBHOOKS, REQUESTS)
 
 JOBS = Definition("pinqueue_jobs", "Jobs in a queue, by state", ("queue", "state"))
 OLDEST_OVERDUE = Definition(
@@ -113,6 +116,9 @@ class Metrics:
     def operation_swept(self, kind: str, outcome: str) -> None:
         """`outcome` is one of SWEPT."""
         self._counters[OPERATIONS].labels(kind, outcome).inc()
+
+    def operation_late(self, kind: str) -> None:
+        self._counters[LATE].labels(kind).inc()
 
     def lock_called(self, call: str, seconds: float) -> None:
         self._histograms[LOCK_CALLS].labels(call).observe(seconds)
@@ -166,6 +172,7 @@ class Metrics:
         for kind in OperationKind:
             self._histograms[LATENESS].labels(kind)
             self._histograms[RINGS].labels(kind)
+            self._counters[LATE].labels(kind)
             for outcome in OUTCOMES:
                 self._counters[OPERATIONS].labels(kind, outcome)
 

@@ -359,6 +359,11 @@ class Operation(Base):
             "next_at",
             postgresql_where=text("state IN ('waiting', 'active')"),
         ),
+        Index(
+            "ix_operations_open_due_at",
+            "due_at",
+            postgresql_where=text("state IN ('waiting', 'active')"),
+        ),
         Index("ix_operations_access_code_id", "access_code_id"),
     )
 
@@ -376,6 +381,9 @@ class Operation(Base):
     )
     claimed_at: Mapped[datetime | None]
     first_claimed_at: Mapped[datetime | None] = mapped_column(comment="Lateness is up to here")
+    late_since: Mapped[datetime | None] = mapped_column(
+        comment="Since when it threatened its deadline; written when that is told"
+    )
     failures: Mapped[int] = mapped_column(
         server_default=text("0"), comment="Of unknown kind, in a row: PINQUEUE_RETRIES bounds them"
     )

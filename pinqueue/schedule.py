@@ -14,6 +14,8 @@ from pinqueue.errors import BookingInvalid, InputInvalid
 LONGEST_STAY = timedelta(days=365)
 EARLIEST_YEAR, LATEST_YEAR = 2000, 2200
 
+LATE_BEFORE, LATE_AFTER = timedelta(minutes=30), timedelta(minutes=5)
+
 FIRST_LOOK, LONGEST_GAP = timedelta(seconds=2), timedelta(minutes=5)
 
 
@@ -28,6 +30,19 @@ class DueTimes:
 def due_times(starts_at: datetime, ends_at: datetime, lead: timedelta, now: datetime) -> DueTimes:
     """Generate `lead` before the window, at once if that has passed; revoke at its end."""
     return DueTimes(generate_at=max(starts_at - lead, now), revoke_at=max(ends_at, now))
+
+
+def late_since(kind: str, due_at: datetime, starts_at: datetime, now: datetime) -> datetime | None:
+    """Since when an operation that is still not confirmed threatens its deadline; None before then.
+
+    A PIN must be on its door 30 minutes before its window starts, and off it 5 minutes after that
+    was due, at the end of the stay or when it was cancelled. Where less than that was left when the
+    stay was told or moved, a generate has those 5 minutes too.
+    """
+    late_at = due_at + LATE_AFTER
+    if kind == "generate":
+        late_at = max(late_at, starts_at - LATE_BEFORE)
+    return late_at if late_at <= now else None
 
 
 def to_instant(

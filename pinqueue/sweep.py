@@ -16,6 +16,7 @@ from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lifecycle import CodeState, EventType, OperationKind
 from pinqueue.metrics import SWEPT, Metrics
 from pinqueue.models import AccessCode, Operation
+from pinqueue.schedule import LATE_AFTER, late_since
 from pinqueue.store import deliveries, sweeping
 
 log = logs.get(__name__)
@@ -32,6 +33,7 @@ PATIENCE = timedelta(seconds=5)
 MOST_RESCUES = 3
 BEGIN_AGAIN_AFTER = timedelta(minutes=15)
 BATCH = 1000
+LATE = "late"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ async def sweep(db: Database, retention: timedelta, metrics: Metrics | None = No
     await rescue_stalled(db, metrics)
     await defer_jobless(db, metrics)
     await begin_again(db, metrics)
+    await tell_late(db, metrics)
     await defer_deliveries(db)
     await fetch_again(db)
     async with db.transaction() as session:
@@ -106,6 +109,44 @@ async def begin_again(db: Database, metrics: Metrics | None = None) -> int:
         return PutRight("begun_again", access_code_id=code.id, reservation_id=code.reservation_id)
 
     return await _one_by_one(db, begin, found, metrics)
+
+
+async def tell_late(db: Database, metrics: Metrics | None = None) -> int:
+    """Tell of every operation that threatens its deadline, once for each deadline: a person may
+    still mend it, or let the guest in. Returns how many."""
+    async with db.transaction() as session:
+        now = await store.now(session)
+        found = [
+            one
+            for one in await sweeping.unconfirmed(session, LATE_AFTER)
+            if late_since(one.kind, one.due_at, one.starts_at, now) != one.late_since
+        ]
+
+    async def tell(session: Session, one: sweeping.Unconfirmed) -> PutRight | None:
+        held = await sweeping.hold_open(session, one.operation_id, one.access_code_id)
+        if held is None:
+            return None
+        operation, code = held
+        now = await store.now(session)
+        since = late_since(operation.kind, operation.due_at, code.starts_at, now)
+        if since == operation.late_since:
+            return None
+        operation.late_since = since
+        if since is None:  # it was at work when its stay was moved: it has another deadline now
+            return None
+        await store.record(
+            session,
+            ACTOR,
+            f"{operation.kind}:late",
+            code=code,
+            operation_id=operation.id,
+            late_since=since.isoformat(),
+            reason=operation.last_error,
+        )
+        await outcomes.announce(session, EventType.OPERATION_LATE, code, operation=operation)
+        return _told(LATE, operation, code, operation.job_id, operation.last_error or "")
+
+    return await _one_by_one(db, tell, found[:BATCH], metrics)
 
 
 async def defer_deliveries(db: Database) -> int:
@@ -162,8 +203,16 @@ async def _one_by_one(
 
 
 def _tell(told: PutRight, metrics: Metrics | None) -> None:
-    log.warning("put-right", **{name: value for name, value in vars(told).items() if value})
-    if metrics is not None and told.what in SWEPT:
+    facts = {name: value for name, value in vars(told).items() if value}
+    if told.what == LATE:
+        log.warning("operation-late", **facts)
+    else:
+        log.warning("put-right", **facts)
+    if metrics is None:
+        return
+    if told.what == LATE:
+        metrics.operation_late(told.kind)
+    elif told.what in SWEPT:
         metrics.operation_swept(told.kind, told.what)
 
 

@@ -352,6 +352,9 @@ class Health(Told):
     oldest_overdue_seconds: float | None = Field(
         default=None, description="How long the oldest due operation has waited"
     )
+    late_operations: int | None = Field(
+        default=None, description="Not confirmed, and their deadline is near or past"
+    )
     overdue_pins: int | None = Field(
         default=None, description="On a door past their end: must be 0"
     )

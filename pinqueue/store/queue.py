@@ -307,7 +307,8 @@ async def held_locks(session: Session, namespace: int) -> list[dict[str, Any]]:
 
 
 async def overdue(session: Session) -> dict[str, Any]:
-    """`oldest_overdue_seconds`, 0 when nothing due waits, and `overdue_pins`, which must be 0."""
+    """`oldest_overdue_seconds`, 0 when nothing due waits, `late_operations`, which threaten their
+    deadline, and `overdue_pins`, which must be 0."""
     (row,) = await rows(
         session,
         """
@@ -315,6 +316,9 @@ async def overdue(session: Session) -> dict[str, Any]:
                    SELECT min(next_at) FROM operations
                    WHERE state IN ('waiting', 'active') AND next_at <= now()
                )), 0)::float8 AS oldest_overdue_seconds,
+               (SELECT count(*) FROM operations
+                WHERE state IN ('waiting', 'active') AND due_at <= now()
+                  AND late_since IS NOT NULL) AS late_operations,
                (SELECT count(*) FROM audit_overdue_pins) AS overdue_pins
         """,
     )

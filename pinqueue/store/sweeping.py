@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Text, and_, func, or_, select, text, update
 
@@ -75,17 +75,60 @@ async def due_without_job(session: Session, patience: timedelta, limit: int) -> 
 
 async def hold_silent(session: Session, silent: Silent) -> tuple[Operation, AccessCode] | None:
     """Its rows, held; None when somebody has given it another job, or closed it, meanwhile."""
-    code = await code_for_update(session, silent.access_code_id)
+    held = await hold_open(session, silent.operation_id, silent.access_code_id)
+    return held if held is not None and held[0].job_id == silent.job_id else None
+
+
+async def hold_open(
+    session: Session, operation_id: int, access_code_id: int
+) -> tuple[Operation, AccessCode] | None:
+    """An operation and its code, held; None when it is closed."""
+    code = await code_for_update(session, access_code_id)
     operation = await session.scalar(
         select(Operation)
-        .where(
-            Operation.id == silent.operation_id,
-            Operation.state.in_(OPERATION_OPEN),
-            Operation.job_id.is_not_distinct_from(silent.job_id),
-        )
+        .where(Operation.id == operation_id, Operation.state.in_(OPERATION_OPEN))
         .with_for_update()
     )
     return None if operation is None else (operation, code)
+
+
+@dataclass(frozen=True)
+class Unconfirmed:
+    """An open operation that was due a while ago, with what decides whether it is late."""
+
+    operation_id: int
+    access_code_id: int
+    kind: str
+    due_at: datetime
+    starts_at: datetime
+    late_since: datetime | None
+    """What it is known to be late since."""
+
+
+async def unconfirmed(session: Session, waited: timedelta) -> list[Unconfirmed]:
+    """Operations that should have been done so long ago, the longest first.
+
+    Their codes are read one by one: that few operations are both open and due the planner does not
+    know, and for a join it would read all codes there are.
+    """
+    starts_at = (
+        select(AccessCode.starts_at)
+        .where(AccessCode.id == Operation.access_code_id)
+        .scalar_subquery()
+    )
+    rows = await session.execute(
+        select(
+            Operation.id,
+            Operation.access_code_id,
+            Operation.kind,
+            Operation.due_at,
+            starts_at,
+            Operation.late_since,
+        )
+        .where(Operation.state.in_(OPERATION_OPEN), Operation.due_at <= func.now() - waited)
+        .order_by(Operation.due_at)
+    )
+    return [Unconfirmed(*row) for row in rows]
 
 
 _STALLED = """

@@ -15,6 +15,8 @@ from sqlalchemy import event
 
 from pinqueue import jobs
 from pinqueue.db import WEB_LIMITS, Database, Session, driver_connection
+from pinqueue.schedule import LATE_AFTER
+from pinqueue.store import sweeping
 from pinqueue.store.queue import STATES, JobFilter
 from tests.conftest import made_database
 from tests.crowds import BUSY, PAST, QUIET, fill
@@ -125,6 +127,16 @@ async def test_health_reads_no_large_table_from_end_to_end(crowded: Database) ->
         with overheard(crowded) as heard:
             await jobs.get_queue_health(session)
         assert len(heard) > 3
+        assert await read_whole(session, heard) & LARGE == set()
+
+
+async def test_finding_what_is_late_reads_no_large_table_from_end_to_end(
+    crowded: Database,
+) -> None:
+    async with crowded.transaction() as session:
+        with overheard(crowded) as heard:
+            found = await sweeping.unconfirmed(session, LATE_AFTER)
+        assert 0 < len(found) < 1000
         assert await read_whole(session, heard) & LARGE == set()
 
 

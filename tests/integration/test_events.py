@@ -91,8 +91,12 @@ async def test_a_booking_that_is_rolled_back_tells_nothing(bench: Workbench) -> 
 
 async def test_a_moved_stay_is_told_once_with_its_new_window(bench: Workbench) -> None:
     await book(bench, starts_in=AHEAD)
-    await tell(bench, starts_in=AHEAD + timedelta(hours=3))
-    await tell(bench, starts_in=AHEAD + timedelta(hours=3))
+    check_in, check_out = (datetime.now(UTC) + AHEAD + timedelta(days=n) for n in (1, 3))
+    for _ in range(2):
+        moved = factories.booking(
+            listing_id=ZIGBEE, check_in=check_in.isoformat(), check_out=check_out.isoformat()
+        )
+        assert await factories.receive(bench.db, bench.planner, moved) == "accepted"
     assert await steps(bench.db) == [
         ("code.scheduled", "scheduled"),
         ("code.changed", "scheduled"),

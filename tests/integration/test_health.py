@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pinqueue import health, mutex
+from pinqueue import health, mutex, sweep
 from pinqueue.config import Settings
 from pinqueue.db import WEB_LIMITS, Database
 from pinqueue.locks import tuya_endpoint
@@ -24,7 +24,7 @@ from pinqueue.locks.tuya_requests import Writer
 from pinqueue.operations import Workbench
 from pinqueue.processes import free_port
 from tests.conftest import PYTHON
-from tests.operating import a_worker, book, execute, until
+from tests.operating import a_worker, book, cancel, execute, until
 from tests.wires import Wire
 
 pytestmark = pytest.mark.anyio
@@ -126,6 +126,22 @@ async def test_a_pin_that_is_overdue_on_a_door_is_a_warning(
     assert report["overdue_pins"] == 1
     assert report["problems"] == [NOBODY]
     assert "audit overdue_pins" in report["warnings"][0]
+
+
+async def test_an_operation_that_threatens_its_deadline_is_a_warning(
+    settings: Settings, database_url: str, bench: Workbench
+) -> None:
+    await book(bench)
+    await execute(bench.db, "UPDATE operations SET due_at = due_at - interval '6 minutes'")
+    async with asked(settings, database_url) as ask:
+        assert (await ask())["warnings"] == []
+        await sweep.tell_late(bench.db)
+        report = await ask()
+        await cancel(bench)
+        assert (await ask())["late_operations"] == 0
+    assert report["late_operations"] == 1
+    assert report["problems"] == [NOBODY]
+    assert report["warnings"] == ["1 operations threaten their deadline: `pinqueue audit late`"]
 
 
 async def test_who_holds_a_lock_is_told_with_for_how_long(

@@ -152,6 +152,23 @@ async def test_what_the_sweep_puts_right_is_told_with_its_ids(
 
 
 @pytest.mark.anyio
+async def test_an_operation_that_threatens_its_deadline_is_told_with_its_ids(
+    bench: Workbench, lines: Lines
+) -> None:
+    await book(bench)
+    of_it = await ids(bench, "generate", 0)
+    await execute(bench.db, "UPDATE operations SET due_at = due_at - interval '6 minutes'")
+    await sweep.tell_late(bench.db)
+    (line,) = lines("operation-late", "put-right")
+    assert told(line) == {
+        "event": "operation-late",
+        "level": "warning",
+        "what": "late",
+        **{name: of_it[name] for name in of_it if name not in ("epoch", "lock_id")},
+    }
+
+
+@pytest.mark.anyio
 async def test_what_the_sweep_could_not_commit_is_not_told_as_put_right(
     db: Database, planner: Planner, lines: Lines
 ) -> None:

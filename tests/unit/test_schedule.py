@@ -10,10 +10,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pinqueue.errors import BookingInvalid
-from pinqueue.schedule import check_stay, due_times, next_look, next_retry, to_instant
+from pinqueue.schedule import (
+    check_stay,
+    due_times,
+    late_since,
+    next_look,
+    next_retry,
+    to_instant,
+)
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 ZONES = [
     *("Europe/Berlin", "America/New_York", "America/Santiago"),
     *("Australia/Lord_Howe", "Asia/Beirut", "Africa/Casablanca"),
@@ -49,6 +56,47 @@ def test_nothing_is_due_before_now_and_a_pin_is_never_due_after_its_stay_began(
     due = due_times(now + until, now + until + length, lead, now)
     assert now <= due.generate_at <= now + until
     assert due.revoke_at == now + until + length
+
+
+# Late
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "due_at", "starts_at", "late_at"),
+    [
+        ("an hour ahead", "generate", NOON - HOUR, NOON, NOON - 30 * MINUTE),
+        ("a day ahead, the lock sleeps", "generate", NOON - DAY, NOON, NOON - 30 * MINUTE),
+        ("a lead of 32 minutes", "generate", NOON - 32 * MINUTE, NOON, NOON - 27 * MINUTE),
+        ("booked 10 minutes before", "generate", NOON - 10 * MINUTE, NOON, NOON - 5 * MINUTE),
+        ("booked, or moved, within the stay", "generate", NOON, NOON - DAY, NOON + 5 * MINUTE),
+        ("the stay ends", "revoke", NOON, NOON - DAY, NOON + 5 * MINUTE),
+        ("cancelled long before the stay", "revoke", NOON, NOON + DAY, NOON + 5 * MINUTE),
+    ],
+)
+def test_an_operation_is_late_30_minutes_before_check_in_or_5_after_it_was_due(
+    case: str, kind: str, due_at: datetime, starts_at: datetime, late_at: datetime
+) -> None:
+    assert late_since(kind, due_at, starts_at, late_at - timedelta(seconds=1)) is None, case
+    for later in (timedelta(0), DAY):
+        assert late_since(kind, due_at, starts_at, late_at + later) == late_at, case
+
+
+@given(
+    kind=st.sampled_from(["generate", "revoke"]),
+    due=moments,
+    starts=moments,
+    now=moments,
+    more=waits,
+)
+def test_what_is_late_stays_late_since_the_same_moment_and_had_5_minutes(
+    kind: str, due: datetime, starts: datetime, now: datetime, more: timedelta
+) -> None:
+    since = late_since(kind, due, starts, now)
+    if since is None:
+        assert now < max(due + 5 * MINUTE, starts - 30 * MINUTE)
+    else:
+        assert due + 5 * MINUTE <= since <= now
+        assert late_since(kind, due, starts, now + more) == since
 
 
 # Local times
