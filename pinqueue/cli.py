@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pinqueue import (
         alarms,
         audit,
+        bench,
         config,
         db,
         deliveries,
@@ -79,7 +80,8 @@ else:
     alarms, audit, config = map(Later, ("pinqueue.alarms", "pinqueue.audit", "pinqueue.config"))
     db, deliveries, metrics = map(Later, ("pinqueue.db", "pinqueue.deliveries", "pinqueue.metrics"))
     posting, store = map(Later, ("pinqueue.posting", "pinqueue.store"))
-    demo, health, up = map(Later, ("pinqueue.demo", "pinqueue.health", "pinqueue.up"))
+    bench, demo = map(Later, ("pinqueue.bench", "pinqueue.demo"))
+    health, up = map(Later, ("pinqueue.health", "pinqueue.up"))
     fetchers, inventory = map(Later, ("pinqueue.fetchers", "pinqueue.inventory"))
     logs = Later("pinqueue.logs")
     schema, sealing, tables = map(Later, ("pinqueue.schema", "pinqueue.sealing", "pinqueue.tables"))
@@ -344,6 +346,37 @@ def simulator(
         access_secret or tuya_simulator.ACCESS_SECRET,
         [(p[0], p[1]) for p in pairs],
     )
+
+
+@cli.command("bench")
+def bench_(
+    name: Annotated[str, typer.Argument(help="late, rush, drain, pending, ingest or all.")],
+    peer: Annotated[
+        Path | None, typer.Option(help="The peer's programs: they do the same work, in turn.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Times each side does the work.")] = 3,
+    scale: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Share of the work, for a quick look.")
+    ] = 1.0,
+    plots: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Where `pending` draws its plots.")
+    ] = Path(),
+    json: Json = False,
+) -> None:
+    """Measure what the README says of speed, on a PostgreSQL of its own. Leaves nothing behind."""
+    logs.set_up(level="ERROR")
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
+
+    try:
+        measured = uvloop.run(
+            bench.run(name, peer=peer, rounds=rounds, scale=scale, plots=plots, tell=tell)
+        )
+    except asyncio.CancelledError:
+        tell("stopped")
+        sys.exit(130)
+    tables.show_bench(measured, as_json=json)
 
 
 # Set-up

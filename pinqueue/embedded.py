@@ -113,7 +113,7 @@ class EmbeddedPostgres:
         if self._owner_lock is not None:
             raise ConfigInvalid(f"the server on {self.data_dir} is running already")
         try:
-            self._programs = _find_programs()
+            self._programs = programs()
             self._own_folder()
             self._choose_account()
             self._end_leftovers()
@@ -321,7 +321,7 @@ class EmbeddedPostgres:
         return options
 
 
-def _find_programs() -> Path:
+def programs() -> Path:
     """The folder of the wheel's programs, found without importing the package."""
     if sys.platform == "win32":
         raise ConfigInvalid("no embedded PostgreSQL on Windows: set PINQUEUE_DATABASE_URL")

@@ -34,10 +34,19 @@ class Children:
 
     async def start(self, name: str, *arguments: str) -> None:
         """Start `pinqueue ARGUMENTS` under that name; its output goes to the log file or ours."""
+        await self.start_program(name, sys.executable, "-m", "pinqueue", *arguments)
+
+    async def start_module(self, name: str, module: str, *arguments: str) -> None:
+        """The same of a module of ours that is no command."""
+        await self.start_program(name, sys.executable, "-m", module, *arguments)
+
+    async def start_program(self, name: str, *command: str, cwd: Path | None = None) -> None:
+        """The same of any program."""
         out = self._log_file.open("ab") if self._log_file else None
         try:
             self._running[name] = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "pinqueue", *arguments),
+                *command,
+                cwd=cwd,
                 env=self._environment,
                 stdout=out,
                 stderr=out,
@@ -46,6 +55,25 @@ class Children:
         finally:
             if out:
                 out.close()
+
+    async def output(self, name: str, *command: str, cwd: Path | None = None) -> str:
+        """What a program prints until it exits; raises PinQueueError, with its last words, when it
+        fails."""
+        program = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=cwd,
+            env=self._environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._running[name] = program
+        printed, errors = await program.communicate()  # cancelled, it is left to `stop`
+        del self._running[name]
+        if program.returncode != 0:
+            last = (errors or printed).decode(errors="replace").strip()[-2000:]
+            raise PinQueueError(f"{name} exited with code {program.returncode}: {last}")
+        return printed.decode()
 
     async def keep_up(self, name: str, *arguments: str) -> None:
         """Start it, and start it again whenever it exits, until cancelled."""
@@ -60,9 +88,10 @@ class Children:
         gone = (name for name, child in self._running.items() if child.returncode is not None)
         return next(gone, None)
 
-    async def stop(self) -> None:
-        """SIGTERM to all at once, then SIGKILL to whoever takes too long."""
-        alive = [child for child in self._running.values() if child.returncode is None]
+    async def stop(self, name: str | None = None) -> None:
+        """SIGTERM to all at once, or to one; then SIGKILL to whoever takes too long."""
+        stopped = dict(self._running) if name is None else {name: self._running[name]}
+        alive = [child for child in stopped.values() if child.returncode is None]
         for child in alive:
             child.send_signal(signal.SIGTERM)
         if alive:
@@ -74,7 +103,8 @@ class Children:
                     child.kill()
             if late:
                 await asyncio.wait(late)
-        self._running.clear()
+        for gone in stopped:
+            del self._running[gone]
 
 
 async def answering(url: str, children: Children, *, within: float = 20.0) -> None:

@@ -66,6 +66,25 @@ def show_health(report: Row, *, as_json: bool) -> None:
 HELD = ("lock_id", "reservation_id", "kind", "holder", "pid", "client", "held_seconds")
 
 
+def show_bench(measured: Row, *, as_json: bool) -> None:
+    """Each side's figures, then what they come to."""
+    if as_json:
+        sys.stdout.write(dumps(measured) + "\n")
+        return
+    for name, result in measured["benches"].items():
+        figures = [
+            {"side": side, "figure": figure, **{key: spread[key] for key in SPREAD}}
+            for side, found in result["sides"].items()
+            for figure, spread in found.items()
+        ]
+        show(figures, title=f"{name}: {result['what']}")
+        if result["ratios"]:
+            show(result["ratios"], title=f"{name}: ratios")
+
+
+SPREAD = ("median", "least", "most")
+
+
 def _draw(rows: Sequence[Row], title: str) -> None:
     """A table where the terminal is wide enough, else blocks: half a name is nothing to read or to
     copy. A file or a pipe is as wide as the table, so that `grep` finds whole lines."""

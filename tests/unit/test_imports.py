@@ -13,7 +13,7 @@ import pinqueue
 LAYERS = """
     __main__
     cli
-    demo
+    bench demo
     up
     web worker
     api
@@ -43,19 +43,19 @@ HOMES = {
     "jinja2": "api",
     "procrastinate": "alarms tasks worker",
     "prometheus_client": "metrics",
-    "psycopg": "db mutex worker embedded",
+    "psycopg": "db mutex worker embedded bench",
     "pydantic": "api config webhooks",
     "pydantic_core": "api webhooks",
     "pydantic_settings": "config",
     "rich": "cli demo up tables",
-    "sqlalchemy": "db models store schema",
-    "standardwebhooks": "webhooks demo posting",
+    "sqlalchemy": "db models store schema bench",
+    "standardwebhooks": "webhooks demo posting bench",
     "starlette": "api web webhooks simulator",
     "structlog": "logs",
     "tinytuya": "locks.tuya",
     "typer": "cli",
     "uvicorn": "cli web simulator",
-    "uvloop": "cli",
+    "uvloop": "cli bench",
 }
 RULES = {"pins", "schedule", "lifecycle"}
 ROOT = Path(pinqueue.__file__).parent

@@ -1,0 +1,46 @@
+"""`pinqueue bench`, with a thousandth of the work: each side does it, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import House, command_of, processes_naming
+
+SIDES = {
+    "late": {"pinqueue"},
+    "rush": {"pinqueue"},
+    "drain": {"pinqueue"},
+    "pending": {"0", "1000000"},
+    "ingest": {"pinqueue", "pgbench"},
+}
+
+
+@pytest.mark.timeout(400)
+def test_every_bench_measures_each_of_its_sides_draws_its_plots_and_leaves_nothing(
+    house: House, tmp_path: Path
+) -> None:
+    plots = tmp_path / "plots"
+    plots.mkdir()
+    with tempfile.TemporaryDirectory(prefix="pinqueue-test-", dir="/tmp") as room:
+        done = house.run(
+            *("bench", "all", "--rounds=1", "--scale=0.001", "--json", f"--plots={plots}"),
+            TMPDIR=room,
+        )
+        assert done.returncode == 0, done.stderr
+        left = list(Path(room).iterdir()), [command_of(pid) for pid in processes_naming(room)]
+    assert left == ([], [])
+    benches = json.loads(done.stdout)["benches"]
+    assert {name: set(result["sides"]) for name, result in benches.items()} == SIDES
+    medians = [
+        figures["median"]
+        for result in benches.values()
+        for side in result["sides"].values()
+        for figures in side.values()
+    ]
+    assert len(medians) > 20
+    assert min(medians) > 0
+    assert {path.name for path in plots.iterdir()} == {"cost.svg", "lateness.svg"}
