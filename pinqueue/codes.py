@@ -149,7 +149,6 @@ async def begin_again(session: Session, actor: str, code: AccessCode, *, now: da
     kind = OperationKind.REVOKE if revoking else OperationKind.GENERATE
     if kind not in await store.open_operations(session, code):
         await store.record(session, actor, f"{kind}:begun_again", code=code)
-        await alarms.drop_failed(session, code, kind)
         await _ring(session, code, kind, now)
 
 
@@ -212,6 +211,7 @@ async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: dat
     """
     operation = (await store.open_operations(session, code)).get(kind)
     if operation is None:
+        await alarms.drop_failed(session, code, kind)
         operation = await store.insert_operation(session, code, kind, at)
         await alarms.put(session, [operation])
         return False

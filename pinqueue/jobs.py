@@ -26,7 +26,7 @@ from pinqueue.lifecycle import OperationKind
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
 from pinqueue.store import queue as queues
-from pinqueue.store.queue import STATES, JobFilter
+from pinqueue.store.queue import RETRYABLE, STATES, JobFilter
 
 ACTOR = "python"
 MOST = 1000
@@ -193,20 +193,23 @@ async def retry_job(session: Session, job_id: int, *, actor: str = ACTOR) -> dic
 async def retry_failed_jobs(
     session: Session, which: JobFilter | None = None, *, actor: str = ACTOR
 ) -> dict[str, int]:
-    """Retry all failed jobs that match: `{"retried": n, "left": m}`, `left` being those of which
-    nothing is left to do, or which are beyond the first thousand."""
+    """Retry the failed jobs that match, a thousand at most: `{"retried": n, "left": m}`, `left`
+    being those that match still, beyond the thousand or because nothing of them is left to do."""
     which = _checked(which or JobFilter(), state="failed")
-    found = await queues.jobs(session, which, newest_first=False, after=None, limit=MOST + 1)
+    found = await queues.jobs(
+        session, replace(which, state=RETRYABLE), newest_first=False, after=None, limit=MOST
+    )
+    # The stays first, in one order for all who hold several: so nobody waits in a circle.
+    await store.hold_stays(session, {job["reservation_id"] for job in found})
     retried, now = 0, await store.now(session)
-    # One order for all who hold several codes, so that two of them never wait for each other.
-    for job in sorted(found[:MOST], key=lambda job: job["access_code_id"]):
+    for job in found:
         code = await store.code_for_update(session, job["access_code_id"])
         try:
             await codes.retry(session, actor, code, _kind(job["queue"]), now=now)
             retried += 1
-        except Conflict:
-            continue  # counted as left
-    return {"retried": retried, "left": len(found) - retried}
+        except Conflict:  # somebody was first
+            continue
+    return {"retried": retried, "left": await queues.count(session, which)}
 
 
 async def clear_failed_jobs(session: Session, queue: str, *, actor: str = ACTOR) -> dict[str, int]:

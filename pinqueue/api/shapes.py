@@ -299,7 +299,7 @@ class JobStatus(Told):
 
 class Retried(Told):
     retried: int
-    left: int = Field(description="Of which nothing is left to do, or beyond the first thousand")
+    left: int = Field(description="That match still: beyond the thousand, or nothing is left to do")
 
 
 class Cleared(Told):

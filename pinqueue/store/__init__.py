@@ -6,7 +6,7 @@ webhooks need in `deliveries`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -274,6 +274,13 @@ async def reservation_for_update(session: Session, reservation_id: str) -> Reser
         _held(select(Reservation).where(Reservation.id == reservation_id))
     )
     return row
+
+
+async def hold_stays(session: Session, ids: Collection[str]) -> None:
+    """Several reservations, held in the order in which everybody holds several."""
+    await session.execute(
+        _held(select(Reservation).where(Reservation.id.in_(ids)).order_by(Reservation.id))
+    )
 
 
 _EITHER_ID = 0x50510003

@@ -16,6 +16,8 @@ from pinqueue.db import Session
 from pinqueue.store import rows
 
 STATES = ("waiting", "delayed", "active", "completed", "failed", "cancelled")
+RETRYABLE = "retryable"
+"""A failed job of which something is left to do: `codes.retry` begins it again."""
 _RANGES = {
     "waiting": ("job.status = 'todo' AND {at} <= now()",),
     "delayed": ("job.status = 'todo' AND {at} > now()",),
@@ -23,12 +25,26 @@ _RANGES = {
     "completed": ("job.status = 'succeeded' AND {at} <= now()",),
     "failed": ("job.status = 'failed'",),
     "cancelled": ("job.status = 'cancelled'", "job.status = 'aborted'"),
+    RETRYABLE: (
+        """job.status = 'failed' AND EXISTS (
+            SELECT FROM job_records mine
+            JOIN operations operation ON operation.id = mine.operation_id
+            JOIN access_codes code ON code.id = operation.access_code_id
+            WHERE mine.job_id = job.id AND (
+                (operation.kind = 'generate' AND code.state = 'failed' AND code.ends_at > now())
+                OR (operation.kind = 'revoke' AND code.state = 'revoking')
+                OR EXISTS (SELECT FROM operations other
+                           WHERE other.access_code_id = code.id AND other.kind = operation.kind
+                             AND other.state IN ('waiting', 'active'))))""",
+    ),
 }
 """Procrastinate's words for each state: one index range each. Nothing is completed before its time,
 and saying so spares a walk past all that is ahead."""
-_SELDOM = ("waiting", "active", "failed", "cancelled")
+_SELDOM = ("waiting", "active", "failed", "cancelled", RETRYABLE)
 _FEW = 2000
 """Jobs that are looked through one by one rather than by an index of their owner's."""
+_AT_A_TIME = 1000
+"""Jobs that one statement deletes: a web process gives no statement more than a second or so."""
 
 _STATE = """
     CASE job.status
@@ -96,22 +112,43 @@ async def jobs(
 
     The page is cut before anything else is joined, from an index that has it in order.
     """
+    direction = "DESC" if newest_first else "ASC"
+    page, parameters = await _chosen(session, which, direction, after)
+    return await rows(
+        session,
+        f"{_JOB} FROM ({page}) job {_RINGS_FOR}"
+        f" ORDER BY job.scheduled_at {direction}, job.id {direction}",
+        **parameters,
+        limit=limit,
+    )
+
+
+async def count(session: Session, which: JobFilter) -> int:
+    """How many jobs a list of them would have."""
+    chosen, parameters = await _chosen(session, which, "ASC", None)
+    (row,) = await rows(
+        session,
+        f"SELECT count(*) AS jobs FROM ({chosen}) job",  # noqa: S608
+        **parameters,
+        limit=None,
+    )
+    counted: int = row["jobs"]
+    return counted
+
+
+async def _chosen(
+    session: Session, which: JobFilter, direction: str, after: tuple[datetime, int] | None
+) -> tuple[str, dict[str, Any]]:
+    """The query for the rows of these jobs, and its parameters but for `limit`."""
     # A plan made once for all of them would take a lock with five jobs for one with a million.
     await session.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
-    direction = "DESC" if newest_first else "ASC"
     parameters = _parameters(which, after)
     if which.owners and which.state in _SELDOM:
         few = await rows(session, _page(which, direction, parameters), **parameters, limit=_FEW + 1)
         if len(few) <= _FEW:
             parameters["few"] = [row["id"] for row in few]
     page = _page_of_owner if which.owners else _page
-    return await rows(
-        session,
-        f"{_JOB} FROM ({page(which, direction, parameters)}) job {_RINGS_FOR}"
-        f" ORDER BY job.scheduled_at {direction}, job.id {direction}",
-        **parameters,
-        limit=limit,
-    )
+    return page(which, direction, parameters), parameters
 
 
 def _parameters(which: JobFilter, after: tuple[datetime, int] | None) -> dict[str, Any]:
@@ -233,12 +270,17 @@ async def job(session: Session, job_id: int) -> dict[str, Any] | None:
 
 async def delete_failed(session: Session, queue: str) -> int:
     """Delete a queue's failed jobs; returns how many. Our own record of each keeps its last state,
-    and the operations stay as they are."""
-    return await _delete_failed(
+    and the operations stay as they are. One that is being retried is left to who does that."""
+    deleted = 0
+    while gone := await _delete_failed(
         session,
-        "SELECT id FROM procrastinate_jobs WHERE status = 'failed' AND queue_name = :queue",
+        "SELECT id FROM procrastinate_jobs WHERE status = 'failed' AND queue_name = :queue"
+        " LIMIT :limit FOR UPDATE SKIP LOCKED",
         queue=queue,
-    )
+        limit=_AT_A_TIME,
+    ):
+        deleted += gone
+    return deleted
 
 
 async def delete_failed_of(session: Session, access_code_id: int, kind: str) -> int:

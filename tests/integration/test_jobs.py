@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pinqueue import jobs
+from pinqueue import inventory, jobs
 from pinqueue.db import Database
 from pinqueue.errors import BookingInvalid, Conflict, InputInvalid, NotFound
 from pinqueue.lifecycle import ReservationStatus
@@ -510,6 +510,75 @@ async def test_retry_all_that_match(booked: Database, planner: Planner) -> None:
         told = await jobs.retry_failed_jobs(session, JobFilter(lock_id="sim-zigbee-1"))
     assert told == {"retried": 1, "left": 0}
     assert await failed(booked) == [other]
+
+
+async def test_retry_all_reaches_what_lies_behind_many_that_are_over_and_counts_what_is_left(
+    booked: Database, planner: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MOST", 2)
+    for number in range(1, 7):
+        await book(booked, planner, f"res-{number}", CHECK_IN + timedelta(hours=number))
+        await fail(booked, "sim-zigbee-1", f"res-{number}")
+    await execute(
+        booked,
+        "UPDATE access_codes SET starts_at = now() - interval '2 d', ends_at = now()"
+        " WHERE reservation_id <= 'res-3'",
+    )
+    async with booked.transaction() as session:
+        assert await jobs.retry_failed_jobs(session) == {"retried": 2, "left": 4}
+        assert await jobs.retry_failed_jobs(session) == {"retried": 1, "left": 3}
+        assert await jobs.retry_failed_jobs(session) == {"retried": 0, "left": 3}
+
+
+async def test_retry_all_and_a_change_of_the_listing_at_once_never_deadlock(
+    booked: Database, planner: Planner
+) -> None:
+    await book(booked, planner, "res-0")  # first by its id, last by that of its access code
+    for _ in range(5):
+        for reservation_id in ("res-0", "res-1"):
+            await fail(booked, "sim-zigbee-1", reservation_id)
+
+        async def retry_all() -> None:
+            async with booked.transaction() as session:
+                await jobs.retry_failed_jobs(session)
+
+        async def change() -> None:
+            async with booked.transaction() as session:
+                await inventory.set_listing(
+                    session, planner, "test", "apt-7", lead=timedelta(hours=2)
+                )
+
+        await asyncio.gather(retry_all(), change())
+
+
+async def test_clear_failed_leaves_a_job_to_who_retries_it_and_waits_for_nobody(
+    booked: Database, planner: Planner
+) -> None:
+    await book(booked, planner, "res-2")
+    retried = await fail(booked, "sim-zigbee-1")
+    other = await fail(booked, "sim-zigbee-1", "res-2")
+    async with booked.transaction() as retrying, booked.transaction() as clearing:
+        await jobs.retry_job(retrying, retried)
+        async with asyncio.timeout(5):
+            told = await jobs.clear_failed_jobs(clearing, "generate_pin")
+    assert told == {"cleared": 1}
+    left = await factories.rows(
+        booked, "SELECT job_id FROM job_records WHERE state = 'failed' ORDER BY 1"
+    )
+    assert [row["job_id"] for row in left] == [retried, other]
+    assert await state(booked, "generate") == "waiting"
+
+
+async def test_other_dates_begin_a_failed_generate_again_and_nothing_is_left_as_failed(
+    bench: Workbench, prompt: Control
+) -> None:
+    await factories.add_listing(bench.db)
+    await book(bench.db, bench.planner, "res-1", TODAY)
+    await fail(bench.db, "sim-zigbee-1")
+    await book(bench.db, bench.planner, "res-1", TODAY, CHECK_OUT + timedelta(hours=1))
+    assert await ring(bench, "generate") is None
+    assert len(held(prompt)) == 1
+    assert await failed(bench.db) == []
 
 
 # Health
