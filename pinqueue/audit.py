@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from pinqueue import store
+from pinqueue import codes, reservations, store
 from pinqueue.db import Session
-from pinqueue.errors import NotFound, PinQueueError
+from pinqueue.errors import InputInvalid, NotFound
 from pinqueue.models import AccessCode
 from pinqueue.pins import Pin
 from pinqueue.sealing import Sealer
@@ -93,9 +93,9 @@ async def stay(session: Session, reservation_id: str) -> dict[str, Any]:
     """A stay, with its access codes under `codes`. Raises NotFound."""
     found = await rows(session, STAY + "WHERE id = :id", id=reservation_id)
     if not found:
-        raise NotFound(f"there is no reservation {reservation_id}")
-    codes = await rows(session, CODES, reservation=reservation_id, code=None)
-    return {**found[0], "codes": codes}
+        raise reservations.unknown(reservation_id)
+    its_codes = await rows(session, CODES, reservation=reservation_id, code=None)
+    return {**found[0], "codes": its_codes}
 
 
 def views() -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ async def view(
     if name not in VIEWS:
         raise NotFound(f"there is no view {name}: choose one of {', '.join(VIEWS)}")
     if reservation_id is not None and name == "audit_daily":
-        raise PinQueueError("audit_daily counts days, not stays: leave --reservation out")
+        raise InputInvalid("--reservation", "audit_daily counts days, not stays: leave it out")
     conditions, parameters = ["true"], dict[str, Any]()
     if reservation_id is not None:
         conditions.append("reservation_id = :reservation_id")
@@ -145,7 +145,7 @@ async def verify(
 async def _code_with_pin(session: Session, access_code_id: int) -> tuple[AccessCode, bytes]:
     code = await session.get(AccessCode, access_code_id)
     if code is None:
-        raise NotFound(f"there is no access code {access_code_id}")
+        raise codes.unknown(access_code_id)
     if code.pin_sealed is None:
         raise NotFound(f"access code {access_code_id} is {code.state}: its PIN is wiped")
     return code, code.pin_sealed

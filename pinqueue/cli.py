@@ -7,6 +7,7 @@ import getpass
 import importlib
 import json as jsonlib
 import os
+import re
 import secrets
 import sys
 import time
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+from typer.exceptions import TyperException
 
-from pinqueue.errors import ConfigInvalid, InputInvalid, NotFound, PinQueueError
+from pinqueue.errors import ConfigInvalid, InputInvalid, NotFound, PinQueueError, PortTaken
 from pinqueue.lifecycle import EventType, ReservationStatus
 from pinqueue.pins import LENGTHS, Pin
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         logs,
         metrics,
         posting,
+        processes,
         schema,
         sealing,
         store,
@@ -83,6 +86,7 @@ else:
     bench, demo = map(Later, ("pinqueue.bench", "pinqueue.demo"))
     health, up = map(Later, ("pinqueue.health", "pinqueue.up"))
     fetchers, inventory = map(Later, ("pinqueue.fetchers", "pinqueue.inventory"))
+    processes = Later("pinqueue.processes")
     logs = Later("pinqueue.logs")
     schema, sealing, tables = map(Later, ("pinqueue.schema", "pinqueue.sealing", "pinqueue.tables"))
     tuya, tuya_simulator = map(Later, ("pinqueue.locks.tuya", "pinqueue.simulator"))
@@ -96,9 +100,10 @@ JOB_COLUMNS = ("job_id", "queue", "state", "reservation_id", "lock_id", "schedul
 HEALTH_WITHIN, HEALTH_AT_LEAST = 0.7, 0.2
 """Seconds `health` has from when its imports begin, and in any case after them."""
 
+EXITS = {ConfigInvalid: 2, InputInvalid: 2, PortTaken: 3}
 EXIT_CODES = (
     "Exit codes: 0 done; 1 refused or failed, with a message, or not healthy; 2 wrong settings or"
-    " usage; 3 the port is taken. With --json a message is one JSON object on stderr."
+    " input; 3 the port is taken. With --json a message is one JSON object on stderr."
 )
 
 cli = typer.Typer(
@@ -151,26 +156,34 @@ DueBefore = Annotated[str | None, typer.Option(help="Due before then.")]
 
 
 def main() -> None:
-    """Run the command line; a foreseen failure is one message and exit code 1 (2: settings)."""
+    """Run the command line; a foreseen failure is one message and the exit code of its kind."""
+    as_json = "--json" in sys.argv
     try:
-        cli()
+        sys.exit(cli(standalone_mode=not as_json))
+    except TyperException as error:  # wrong usage, which Typer tells itself where it is for people
+        typer.echo(_as_json("usage", error.format_message()), err=True)
+        sys.exit(error.exit_code)
     except PinQueueError as error:
-        typer.echo(_as_json(error) if "--json" in sys.argv else _as_text(error), err=True)
-        sys.exit(2 if isinstance(error, ConfigInvalid) else 1)
+        typer.echo(_failure_as_json(error) if as_json else _failure_as_text(error), err=True)
+        sys.exit(next((code for kind, code in EXITS.items() if isinstance(error, kind)), 1))
 
 
-def _as_text(error: PinQueueError) -> str:
+def _failure_as_text(error: PinQueueError) -> str:
     return typer.style("pinqueue:", fg="red") + f" {error}"
 
 
-def _as_json(error: PinQueueError) -> str:
-    """In the shape of the API's errors, and with its codes."""
-    code = "".join(f"_{c.lower()}" if c.isupper() else c for c in type(error).__name__).lstrip("_")
-    details: list[dict[str, str]] = []
+def _failure_as_json(error: PinQueueError) -> str:
+    """With the code that the API has for it."""
     if isinstance(error, InputInvalid):
-        message = str(error).removeprefix(f"{error.field}: ")
-        code, details = "invalid_input", [{"field": error.field, "message": message}]
-    return jsonlib.dumps({"error": {"code": code, "message": str(error), "details": details}})
+        fault = {"field": error.field, "message": str(error).removeprefix(f"{error.field}: ")}
+        return _as_json("invalid_input", str(error), fault)
+    name = type(error).__name__.removeprefix("Database")
+    return _as_json(re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(), str(error))
+
+
+def _as_json(code: str, message: str, *details: dict[str, str]) -> str:
+    """A failure in the shape of the API's errors."""
+    return jsonlib.dumps({"error": {"code": code, "message": message, "details": details}})
 
 
 def _version(asked: bool) -> None:
@@ -229,6 +242,7 @@ def web(host: Host = "127.0.0.1", port: Port = 8080, log_level: LogLevel = "INFO
     settings = config.read_settings()
     app = web_process.create_app(settings)
     schema.check(settings.database_url)
+    processes.insist_free(host, port)
     uvicorn.run(
         app,
         host=host,
@@ -257,7 +271,7 @@ def worker(
     chosen = [queue.strip() for queue in queues.split(",") if queue.strip()]
     if unknown := set(chosen) - set(alarms.QUEUES.values()):
         known = ", ".join(alarms.QUEUES.values())
-        raise PinQueueError(f"--queues: {min(unknown)!r} is not one of {known}")
+        raise InputInvalid("--queues", f"{min(unknown)!r} is not one of {known}")
     concurrency = concurrency or settings.worker_concurrency
     counts = metrics.Metrics()
     uvloop.run(
@@ -289,14 +303,15 @@ def check(json: Json = False) -> None:
     sealing.sealer(settings)
     revision = schema.check(settings.database_url)
     missing = [name for name in config.LOCK_CLOUD if not getattr(settings, name)]
-    project = f"no Tuya project set ({missing[0]})" if missing else "Tuya project set"
+    missing = [f"PINQUEUE_{name.upper()}" for name in missing]
+    project = f"no Tuya project: set {', '.join(missing)}" if missing else "Tuya project set"
     _tell(
         json,
         f"database: reachable, revision {revision}\nlocks: {project}",
         database="ok",
         revision=revision,
         lock_cloud="not set" if missing else "set",
-        missing=[f"PINQUEUE_{name.upper()}" for name in missing],
+        missing=missing,
     )
 
 
@@ -335,16 +350,21 @@ def simulator(
     access_secret: Annotated[str | None, typer.Option(help="The same.")] = None,
 ) -> None:
     """Run a Tuya cloud with simulated doors, for trying and testing."""
-    logs.set_up(level="WARNING")
+    logs.set_up()
     pairs = [tuple(text.rsplit(":", 1)) for text in device or []]
     if any(len(pair) != 2 or pair[1] not in LENGTHS for pair in pairs):
-        raise PinQueueError(f"--device: write ID:PROTOCOL, the protocol {', '.join(LENGTHS)}")
+        raise InputInvalid("--device", f"write ID:PROTOCOL, the protocol {', '.join(LENGTHS)}")
+    doors = [(p[0], p[1]) for p in pairs] or list(tuya_simulator.DEFAULT_DEVICES)
+    processes.insist_free(host, port)
+    logs.get(__name__).info(
+        "simulator-started", host=host, port=port, doors=[door for door, _ in doors]
+    )
     tuya_simulator.run(
         host,
         port,
         access_id or tuya_simulator.ACCESS_ID,
         access_secret or tuya_simulator.ACCESS_SECRET,
-        [(p[0], p[1]) for p in pairs],
+        doors,
     )
 
 
@@ -437,6 +457,8 @@ def listings_set(
     json: Json = False,
 ) -> None:
     """Change a listing's times. Stays ahead follow buffers and lead."""
+    if not any((check_in, check_out, buffer_before, buffer_after, lead)):
+        raise typer.BadParameter("give at least one of the times to change")
     planner = _planner(config.read_settings())
     durations = {
         name: config.parse_duration(name.replace("_", "-"), text) if text is not None else None
@@ -491,7 +513,7 @@ def sources_add(
 ) -> None:
     """Add a webhook sender and print its secret, once."""
     if kind not in webhooks.SENDERS:
-        raise PinQueueError(f"--kind: must be one of {', '.join(webhooks.SENDERS)}")
+        raise InputInvalid("--kind", f"must be one of {', '.join(webhooks.SENDERS)}")
     sealer = sealing.sealer(config.read_settings())
     api = fetchers.checked_api(kind, api_url, api_token, api_user) if api_token else None
 
@@ -733,6 +755,8 @@ def reservations_grant(
     json: Json = False,
 ) -> None:
     """Let a guest in earlier, or out later, than was booked."""
+    if early_check_in is None and late_check_out is None:
+        raise typer.BadParameter("give --early-check-in or --late-check-out")
     planner = _planner(config.read_settings())
 
     async def grant(session: Session) -> dict[str, Any]:
@@ -953,7 +977,7 @@ def codes_show(code: CodeId, json: Json = False) -> None:
     """Show one access code, without its PIN."""
     found = _rows(audit.CODES, reservation=None, code=code)
     if not found:
-        raise NotFound(f"there is no access code {code}")
+        raise access_codes.unknown(code)
     if json:
         typer.echo(tables.dumps(found[0]))
     else:

@@ -333,7 +333,7 @@ async def reissue(
 async def _code_of_wanted_stay(session: Session, access_code_id: int, now: datetime) -> AccessCode:
     found = await session.get(AccessCode, access_code_id)
     if found is None:
-        raise NotFound(f"there is no access code {access_code_id}")
+        raise unknown(access_code_id)
     # The stay first, then its codes: everybody locks in this order, so nobody deadlocks.
     stay = await store.reservation_for_update(session, found.reservation_id)
     code = await store.code_for_update(session, access_code_id)
@@ -347,6 +347,10 @@ async def _code_of_wanted_stay(session: Session, access_code_id: int, now: datet
     ):
         raise Conflict(f"reservation {code.reservation_id} wants no PIN now, so none is made")
     return code
+
+
+def unknown(access_code_id: int) -> NotFound:
+    return NotFound(f"there is no access code {access_code_id}: `pinqueue codes list` shows them")
 
 
 async def _give_other_pin(session: Session, sealer: Sealer, actor: str, code: AccessCode) -> None:

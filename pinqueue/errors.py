@@ -2,6 +2,7 @@
 
 PinQueueError
 ├── ConfigInvalid          a person corrects the settings
+├── PortTaken              choose another port
 ├── SchemaWrong            run `pinqueue migrate`, or install the version that fits
 ├── DatabaseUnavailable    try again: the database cannot be reached or is being changed
 ├── NotFound               nothing there by that name
@@ -41,6 +42,10 @@ class PinQueueError(Exception):
 
 class ConfigInvalid(PinQueueError):
     """The settings are incomplete or contradict each other."""
+
+
+class PortTaken(PinQueueError):
+    """Another program listens there."""
 
 
 class SchemaWrong(PinQueueError):

@@ -122,18 +122,13 @@ def _buffer(field: str, value: timedelta) -> timedelta:
 
 async def source_kind(session: Session, source_id: str) -> str:
     """Raises NotFound."""
-    source = await session.get(Source, source_id)
-    if source is None:
-        raise NotFound(f"there is no source {source_id}")
-    return source.kind
+    return (await _source(session, source_id)).kind
 
 
 async def set_api(session: Session, sealer: Sealer, actor: str, source_id: str, api: str) -> None:
     """Let a source's bookings be read from its sender's API; `api` is fetchers.Api's text. They are
     compared within a minute."""
-    source = await session.get(Source, source_id, with_for_update=True)
-    if source is None:
-        raise NotFound(f"there is no source {source_id}")
+    source = await _source(session, source_id)
     source.api = sealer.seal(f"api:{source_id}", api)
     source.api_error = source.reconciled_at = source.bookings_listed = None
     await store.record(session, actor, "source:api_set", source=source_id)
@@ -180,9 +175,7 @@ async def rotate_source(
     keep_old: timedelta,
 ) -> str:
     """Give a source another secret; the old one verifies for `keep_old` longer. Returns the new."""
-    source = await session.get(Source, source_id, with_for_update=True)
-    if source is None:
-        raise NotFound(f"there is no source {source_id}")
+    source = await _source(session, source_id)
     secret = _SECRETS[source.kind](secret)
     until = await store.now(session) + keep_old
     source.previous_secret, source.previous_secret_until = source.secret, until
@@ -242,7 +235,7 @@ async def remove_endpoint(session: Session, actor: str, endpoint_id: str) -> Non
 async def endpoint_of(session: Session, endpoint_id: str) -> Endpoint:
     endpoint = await session.get(Endpoint, endpoint_id, with_for_update=True)
     if endpoint is None:
-        raise NotFound(f"there is no endpoint {endpoint_id}")
+        raise NotFound(f"there is no endpoint {endpoint_id}: `pinqueue endpoints add` makes one")
     return endpoint
 
 
@@ -252,7 +245,7 @@ async def create_key(session: Session, actor: str, name: str, scopes: Sequence[s
     if unknown := sorted(set(scopes) - set(SCOPES)):
         raise InputInvalid("scope", f"{unknown[0]!r} is not one of {', '.join(SCOPES)}")
     if await store.key_by_name(session, name):
-        raise Conflict(f"there is a key {name} already")
+        raise Conflict(f"key {name} is there already: choose another name")
     key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     key = f"pq_{key_id}_{secret}"
     session.add(
@@ -265,7 +258,7 @@ async def create_key(session: Session, actor: str, name: str, scopes: Sequence[s
 async def revoke_key(session: Session, actor: str, name: str) -> None:
     key = await store.key_by_name(session, name)
     if key is None:
-        raise NotFound(f"there is no key {name}")
+        raise NotFound(f"there is no key {name}: `pinqueue keys list` shows them")
     key.revoked_at = key.revoked_at or await store.now(session)
     await store.record(session, actor, "key:revoked", key=name)
 
@@ -277,6 +270,13 @@ def key_hash(key: str) -> bytes:
 def new_webhook_secret() -> str:
     """A Standard Webhooks secret of 32 random bytes."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+async def _source(session: Session, source_id: str) -> Source:
+    source = await session.get(Source, source_id, with_for_update=True)
+    if source is None:
+        raise NotFound(f"there is no source {source_id}: `pinqueue sources add` makes one")
+    return source
 
 
 async def _link(session: Session, listing_id: str, lock_id: str) -> None:
@@ -294,7 +294,8 @@ async def _insist_absent(
     """Held until the transaction ends: of two that add the same at once, one finds the other's."""
     await store.hold_set_up(session)
     if await session.get(model, key) is not None:
-        raise Conflict(f"there is a {model.__name__.lower()} {key} already")
+        kind = model.__name__.lower()
+        raise Conflict(f"{kind} {key} is there already: choose another name")
 
 
 def _check_name(what: str, name: str) -> None:

@@ -179,7 +179,7 @@ async def retry_job(session: Session, job_id: int, *, actor: str = ACTOR) -> dic
     """
     job = await queues.job(session, job_id)
     if job is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise NotFound(f"there is no job {job_id}: `pinqueue jobs list` shows them")
     if job["state"] != "failed":
         raise Conflict(f"job {job_id} is {job['state']}: only a failed one is retried")
     kind = _kind(job["queue"])

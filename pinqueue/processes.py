@@ -14,7 +14,7 @@ from typing import TypeVar
 import httpx2
 
 from pinqueue import logs
-from pinqueue.errors import PinQueueError
+from pinqueue.errors import PinQueueError, PortTaken
 
 log = logs.get(__name__)
 
@@ -137,14 +137,14 @@ async def finished(call: Callable[[], T]) -> T:
 
 
 def insist_free(host: str, port: int) -> None:
-    """Raise PinQueueError unless a server of ours could listen there."""
+    """Raise PortTaken unless a server of ours could listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise PinQueueError(
+            raise PortTaken(
                 f"cannot listen on {host} port {port} ({error.strerror}): "
                 "choose another with --host and --port"
             ) from error

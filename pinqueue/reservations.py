@@ -124,7 +124,9 @@ async def put(
     """Create or change a stay that has no source. Nothing makes it stale: who calls knows what is
     wanted now. Raises NotFound (listing), Conflict (a source owns it), BookingInvalid."""
     if await _listing(session, None, booking, None) is None:
-        raise NotFound(f"there is no listing {booking.listing_id}: add it first")
+        raise NotFound(
+            f"there is no listing {booking.listing_id}: `pinqueue listings add` makes one"
+        )
     stay = await store.reservation_for_update(session, booking.reservation_id)
     if stay is not None and stay.source_id is None:
         booking = replace(booking, **_newest(stay, now))
@@ -459,8 +461,14 @@ def _insist_owner(stay: Reservation, source_id: str | None) -> None:
 async def _stay(session: Session, reservation_id: str) -> Reservation:
     stay = await store.reservation_for_update(session, reservation_id)
     if stay is None:
-        raise NotFound(f"there is no reservation {reservation_id}")
+        raise unknown(reservation_id)
     return stay
+
+
+def unknown(reservation_id: str) -> NotFound:
+    return NotFound(
+        f"there is no reservation {reservation_id}: `pinqueue reservations list` shows them"
+    )
 
 
 async def _tell(

@@ -58,7 +58,9 @@ def to_instant(
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BookingInvalid(field, "must be an ISO 8601 date and time") from None
+        raise BookingInvalid(
+            field, "must be a date, or a date and time, in ISO 8601: 2026-12-24T15:00"
+        ) from None
     if "T" not in text and " " not in text and time_of_day is not None:
         moment = datetime.combine(moment, time_of_day)
     elif "T" not in text and " " not in text:

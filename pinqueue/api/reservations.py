@@ -23,7 +23,6 @@ from pinqueue.api.shapes import (
     ScheduledReservation,
 )
 from pinqueue.db import Session
-from pinqueue.errors import NotFound
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.reservations import Booking
 from pinqueue.store import lists
@@ -53,7 +52,7 @@ async def get_reservation(call: Call, given: OfReservation) -> tuple[int, Reserv
     """Get a reservation."""
     stay = await lists.reservation(call.session, given.id)
     if stay is None:
-        raise NotFound(f"there is no reservation {given.id}")
+        raise reservations.unknown(given.id)
     return 200, Reservation.of(stay)
 
 

@@ -207,8 +207,9 @@ class CommandLine:
         ended = self._house.run("jobs", *words, *given, "--json")
         if ended.returncode == 0:
             return read(ended.stdout)
-        assert (ended.returncode, ended.stdout) == (1, ""), ended
         error = json.loads(ended.stderr)["error"]
+        code = 2 if error["code"] == "invalid_input" else 1
+        assert (ended.returncode, ended.stdout) == (code, ""), ended
         fields = [fault["field"] for fault in error["details"]]
         raise Refused(error["code"], error["message"], fields)
 

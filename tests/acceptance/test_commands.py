@@ -13,7 +13,8 @@ import pytest
 
 from pinqueue.audit import VIEWS
 from pinqueue.inventory import SCOPES
-from tests.acceptance.processes import House
+from pinqueue.processes import free_port
+from tests.acceptance.processes import House, answers
 
 Ended = CompletedProcess[str]
 
@@ -158,7 +159,7 @@ def test_every_audit_view_is_had_as_json_and_csv_of_a_stay_and_since_a_time(
     assert {view for view, rows in lately.items() if rows} == {"audit_timeline"}
     for view, ended in asked("--csv", "--reservation", "res-1").items():
         if view == "audit_daily":
-            assert "counts days, not stays" in refused(ended)
+            assert "counts days, not stays" in refused(ended, 2)
             continue
         told = list(csv.DictReader(io.StringIO(ended.stdout)))
         assert len(told) == len(whole[view])
@@ -174,6 +175,8 @@ def test_the_secrets_that_keys_generate_prints_are_accepted_by_check(house: Hous
     checked = done(house.run("check", **fresh))
     assert checked.startswith("database: reachable, revision ")
     assert "Tuya project set" in checked
+    without = done(house.run("check", PINQUEUE_TUYA_REGION="", PINQUEUE_TUYA_ACCESS_ID=""))
+    assert "no Tuya project: set PINQUEUE_TUYA_REGION, PINQUEUE_TUYA_ACCESS_ID" in without
 
 
 def test_every_wrong_setting_is_named_in_one_message_without_its_value(house: House) -> None:
@@ -206,31 +209,49 @@ UNKNOWN: Mapping[tuple[str, ...], str] = {
     ("codes", "reveal", "999"): "there is no access code 999",
     ("codes", "show", str(2**63 - 1)): f"there is no access code {2**63 - 1}",
     ("keys", "revoke", "nobody"): "there is no key nobody",
-    ("keys", "create", "k", "--scope", "all"): "scope: 'all' is not one of read, operate,",
     ("sources", "rotate", "nobody"): "there is no source nobody",
-    ("sources", "add", "other", "--kind", "fax"): "--kind: must be one of pinqueue",
-    ("sources", "add", "main"): "there is a source main already",
-    ("sources", "add", "x", "--secret", "whsec_1"): "secret: must be whsec_ and the base64",
+    ("sources", "add", "main"): "source main is there already: choose another name",
     ("listings", "link", "nowhere", "d-1"): "there is no listing nowhere",
     ("listings", "link", "apt-7", "nothing"): "there is no lock nothing",
     ("listings", "link", "apt-7", "d-1"): "lock d-1 belongs to listing apt-7 already",
     ("listings", "add", "new", "--time-zone", "UTC", "--lock", "no"): "there is no lock no",
-    ("listings", "add", "new", "--time-zone", "Mars/Base"): "'Mars/Base' is not an IANA name",
     ("locks", "add", "x", "--device-id", "d-1", "--protocol", "wifi"): "d-1 is lock d-1 already",
+}
+
+INVALID: Mapping[tuple[str, ...], str] = {
+    ("keys", "create", "k", "--scope", "all"): "scope: 'all' is not one of read, operate,",
+    ("sources", "add", "other", "--kind", "fax"): "--kind: must be one of pinqueue",
+    ("sources", "add", "x", "--secret", "whsec_1"): "secret: must be whsec_ and the base64",
+    ("listings", "add", "new", "--time-zone", "Mars/Base"): "'Mars/Base' is not an IANA name",
     ("locks", "add", "x", "--device-id", "d", "--protocol", "fax"): "must be one of wifi,",
     ("locks", "add", "[/red]", "--device-id", "d", "--protocol", "wifi"): "not '[/red]'",
     ("simulator", "--device", "door"): "--device: write ID:PROTOCOL",
+    ("worker", "--queues", "fax"): "--queues: 'fax' is not one of generate_pin, revoke_pin",
+    ("listings", "set", "apt-7"): "give at least one of the times to change",
+    ("listings", "set", "apt-7", "--check-in", "25:00"): "check_in_time: must be a time of day",
 }
 
 
-def test_unknown_names_are_refused_with_a_message_that_says_which(
+def test_what_is_unknown_or_wrong_is_refused_with_a_message_that_says_which(
     stay_on_two_locks: House,
 ) -> None:
     house = stay_on_two_locks
     before = house.ask("SELECT event FROM audit_events")
-    for said, ended in zip(UNKNOWN.values(), all_of(house, list(UNKNOWN)), strict=True):
-        assert said in refused(ended), ended.args
+    for code, commands in ((1, UNKNOWN), (2, INVALID)):
+        for said, ended in zip(commands.values(), all_of(house, list(commands)), strict=True):
+            assert said in refused(ended, code), ended.args
     assert house.ask("SELECT event FROM audit_events") == before
+
+
+def test_a_port_that_is_taken_is_told_with_an_exit_code_of_its_own(house: House) -> None:
+    port = str(free_port())
+    simulator = house.start("simulator", "--port", port, "--device", "d-9:zigbee")
+    answers(f"http://127.0.0.1:{port}/_sim/devices", simulator)
+    assert '"doors": ["d-9"]' in simulator.log()
+    for command in ("simulator", "web"):
+        said = refused(house.run(command, "--port", port), 3)
+        assert f"cannot listen on 127.0.0.1 port {port}" in said
+        assert "choose another with --host and --port" in said
 
 
 @pytest.mark.parametrize("number", ["0", "-1", str(2**63), "seven"])

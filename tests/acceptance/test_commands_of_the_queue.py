@@ -81,15 +81,15 @@ def test_jobs_are_listed_by_what_is_asked(
 
 
 def test_what_cannot_be_asked_of_jobs_is_refused_with_what_can(booked: House) -> None:
-    for options, code, message in (
-        (("--state", "odd"), 1, "state: must be one of waiting, delayed"),
-        (("--queue", "odd"), 1, "queue: must be one of generate_pin, revoke_pin"),
-        (("--order", "odd"), 1, "order: must be next or newest"),
-        (("--cursor", "odd"), 1, "cursor: must be the next_cursor"),
-        (("--due-from", "odd"), 2, "--due-from: write 2026-12-24T15:00Z, or 2h or -2h"),
+    for options, message in (
+        (("--state", "odd"), "state: must be one of waiting, delayed"),
+        (("--queue", "odd"), "queue: must be one of generate_pin, revoke_pin"),
+        (("--order", "odd"), "order: must be next or newest"),
+        (("--cursor", "odd"), "cursor: must be the next_cursor"),
+        (("--due-from", "odd"), "--due-from: write 2026-12-24T15:00Z, or 2h or -2h"),
     ):
-        assert message in refused(booked.run("jobs", "list", *options), code)
-        error = json.loads(refused(booked.run("jobs", "list", *options, "--json"), code))["error"]
+        assert message in refused(booked.run("jobs", "list", *options), 2)
+        error = json.loads(refused(booked.run("jobs", "list", *options, "--json"), 2))["error"]
         assert message in error["message"]
         assert set(error) == {"code", "message", "details"}
 
@@ -163,6 +163,10 @@ def test_a_stay_is_put_confirmed_and_cancelled_without_a_property_system(booked:
     for verb in ("show", "confirm", "cancel"):
         missing = booked.run("reservations", verb, "nobody")
         assert "there is no reservation nobody" in refused(missing)
+    ungranted = booked.run("reservations", "grant", "my-1", "--early-check-in", "odd")
+    assert "early_check_in: must be a date" in refused(ungranted, 2)
+    nothing = refused(booked.run("reservations", "grant", "my-1"), 2)
+    assert "give --early-check-in or --late-check-out" in nothing
 
 
 def test_a_pin_is_verified_from_stdin_on_record_and_never_printed(booked: House) -> None:
@@ -175,7 +179,7 @@ def test_a_pin_is_verified_from_stdin_on_record_and_never_printed(booked: House)
     assert wrong.returncode == 1
     assert wrong.stdout.strip() == f"that is not the PIN of access code {code}"
     odd = verify(booked, code, "12x")
-    assert (odd.returncode, odd.stdout) == (1, "")
+    assert (odd.returncode, odd.stdout) == (2, "")
     assert "a PIN is made of the digits 0 to 9" in odd.stderr
     record = "SELECT detail, actor FROM audit_events WHERE event = 'code:verified' ORDER BY id"
     assert [row["detail"] for row in booked.ask(record)] == [{"matches": True}, {"matches": False}]

@@ -249,7 +249,7 @@ def test_a_missing_reservation_is_not_found(hand: Hand) -> None:
         with pytest.raises(Refused) as refused:
             schedule("res-1")
         assert refused.value.code == "not_found"
-        assert refused.value.message == "there is no reservation res-1"
+        assert refused.value.message.startswith("there is no reservation res-1: ")
 
 
 # The failed ones

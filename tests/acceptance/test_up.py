@@ -127,7 +127,7 @@ def test_a_port_that_is_taken_stops_it_with_a_message_that_says_so(home: House) 
         port = str(taken.getsockname()[1])
         data = home.environment["DATA"]
         process = home.start("up", "--data-dir", data, "--port", port, "--simulate-locks")
-        assert process.code() == 1
+        assert process.code() == 3
     said = f"pinqueue: cannot listen on 127.0.0.1 port {port} (Address already in use)"
     assert said in " ".join(process.log().split())
     assert "Traceback" not in process.log()

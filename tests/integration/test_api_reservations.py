@@ -153,7 +153,7 @@ def test_a_stay_of_a_webhook_sender_is_changed_there(web: Web, desk: Client) -> 
 
 def test_an_unknown_listing_is_not_found(desk: Client) -> None:
     error = desk.refused(404, "PUT", "/api/reservations/res-1", stay(listing_id="nowhere"))
-    assert error["message"] == "there is no listing nowhere: add it first"
+    assert error["message"] == ("there is no listing nowhere: `pinqueue listings add` makes one")
 
 
 @pytest.mark.parametrize(

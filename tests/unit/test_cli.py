@@ -15,7 +15,13 @@ import typer
 from typer.testing import CliRunner
 
 from pinqueue import cli
-from pinqueue.errors import ConfigInvalid, InputInvalid, NotFound, PinQueueError
+from pinqueue.errors import (
+    ConfigInvalid,
+    DatabaseUnavailable,
+    InputInvalid,
+    NotFound,
+    PinQueueError,
+)
 
 PROCESSES = {"demo", "up", "web", "worker", "simulator"}
 """Commands that run until they are stopped, or show something: they have no result to print."""
@@ -101,6 +107,7 @@ def test_every_module_that_is_imported_late_is_there() -> None:
     [
         (NotFound("no lock x"), "not_found", []),
         (ConfigInvalid("PINQUEUE_LEAD: no"), "config_invalid", []),
+        (DatabaseUnavailable("it is away"), "unavailable", []),
         (
             InputInvalid("state", "must be one"),
             "invalid_input",
@@ -111,8 +118,30 @@ def test_every_module_that_is_imported_late_is_there() -> None:
 def test_a_failure_is_told_to_a_program_in_the_shape_of_the_api(
     error: PinQueueError, code: str, details: list[dict[str, str]]
 ) -> None:
-    told = json.loads(cli._as_json(error))
+    told = json.loads(cli._failure_as_json(error))
     assert told == {"error": {"code": code, "message": str(error), "details": details}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("codes", "show", "seven"), "Invalid value for 'code'"),
+        (("jobs", "list", "--limit", "0"), "Invalid value for '--limit'"),
+        (("listings", "add", "apt-7"), "Missing option '--time-zone'"),
+        (("jobs", "retry"), "give the number of a job"),
+        (("locks", "ad"), "No such command 'ad'"),
+        (("jobs", "list", "--due-from", "soon"), "--due-from: write 2026-12-24T15:00Z"),
+    ],
+)
+def test_wrong_usage_is_told_to_a_program_in_the_shape_of_the_api(
+    wrong: tuple[str, ...], said: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "pinqueue", *wrong, "--json"], capture_output=True, text=True
+    )
+    error = json.loads(ended.stderr)["error"]
+    assert (ended.returncode, ended.stdout, set(error)) == (2, "", {"code", "message", "details"})
+    assert said in error["message"]
 
 
 def run(environment: dict[str, str]) -> str:

@@ -125,13 +125,9 @@ def test_times_are_shown_in_utc_and_say_so_whatever_zone_the_database_gave_them_
     assert narrow.count("2026-06-01 12:30:00 UTC") == 9
 
 
+ASLEEP = "asleep" + 8 * " asleep"
 EVENTS = [
-    {
-        "reservation_id": f"stay-{n:09}",
-        "event": "code:scheduled",
-        "detail": "asleep" + " asleep" * 8,
-    }
-    for n in (1, 2)
+    {"reservation_id": f"stay-{n:08}", "event": "code:scheduled", "detail": ASLEEP} for n in (1, 2)
 ]
 
 
@@ -150,9 +146,9 @@ def test_on_a_terminal_only_the_last_column_is_broken_over_lines() -> None:
 def test_on_a_terminal_too_narrow_for_a_table_each_row_is_a_block() -> None:
     assert _shown(EVENTS, columns=40, title="timeline").splitlines()[:4] == [
         "timeline 1 of 2",
-        "  reservation_id  stay-000000001",
+        "  reservation_id  stay-00000001",
         "  event           code:scheduled",
-        f"  detail          {EVENTS[0]['detail']}",
+        f"  detail          {ASLEEP}",
     ]
 
 
