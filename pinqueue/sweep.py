@@ -72,7 +72,7 @@ async def rescue_stalled(db: Database, metrics: Metrics | None = None) -> int:
         stalled = await sweeping.stalled_jobs(session, DEAD_AFTER)
 
     async def rescue(session: Session, job_id: int) -> PutRight | None:
-        if not await sweeping.fail_stalled_job(session, job_id, DEAD_AFTER):
+        if not await sweeping.end_stalled_job(session, job_id, DEAD_AFTER):
             return None
         revived = None
         if silent := await sweeping.silenced_by(session, job_id):

@@ -144,8 +144,9 @@ async def stalled_jobs(session: Session, dead_after: timedelta) -> Sequence[int]
     return (await session.scalars(text(_STALLED), {"dead_after": dead_after})).all()
 
 
-async def fail_stalled_job(session: Session, job_id: int, dead_after: timedelta) -> bool:
-    """End a stalled job, so that its worker, should it live, cannot finish another in its name.
+async def end_stalled_job(session: Session, job_id: int, dead_after: timedelta) -> bool:
+    """End a stalled job as its operation ended, or as failed where that is still open: so its
+    worker, should it live, cannot finish another in its name.
 
     False when it is no longer stalled, or another sweep has it.
     """
@@ -155,8 +156,16 @@ async def fail_stalled_job(session: Session, job_id: int, dead_after: timedelta)
     )
     if held is None:
         return False
+    # An operation that has another job by now rang no more for this one.
     await session.execute(
-        text("SELECT procrastinate_finish_job_v1(:job_id, 'failed', false)"), {"job_id": job_id}
+        text("""
+            SELECT procrastinate_finish_job_v1(:job_id, coalesce((
+                SELECT CASE state WHEN 'completed' THEN 'succeeded' WHEN 'cancelled' THEN 'aborted'
+                                  ELSE 'failed' END
+                FROM operations WHERE job_id = :job_id
+            ), 'aborted')::procrastinate_job_status, false)
+        """),
+        {"job_id": job_id},
     )
     return True
 

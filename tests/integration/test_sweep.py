@@ -168,6 +168,37 @@ async def test_operations_whose_worker_died_are_tried_one_at_a_time_by_each_work
     assert await ring(a, "generate", "res-two") is None
 
 
+@pytest.mark.parametrize("ended", ["completed", "cancelled", "failed"])
+async def test_a_job_whose_worker_died_when_all_was_recorded_ends_as_its_operation_did(
+    bench: Workbench, prompt: Control, ended: str
+) -> None:
+    await book(bench)
+    await taken_by_a_worker(bench, None)
+    if ended == "failed":
+        prompt.fault("code", {"method": "GET", "path": "temp-passwords"}, code=2008)
+    if ended == "cancelled":
+        await cancel(bench)
+    else:
+        await ring(bench, "generate")
+    assert (await operation_of(bench, "generate")).state == ended
+    assert await sweep.rescue_stalled(bench.db) == 1
+    (job,) = await factories.rows(
+        bench.db, "SELECT state FROM audit_jobs WHERE queue = 'generate_pin'"
+    )
+    assert job["state"] == ended
+
+
+async def test_a_job_whose_worker_died_when_another_rang_already_is_no_failure(
+    bench: Workbench,
+) -> None:
+    await book(bench)
+    await taken_by_a_worker(bench, begun=False)
+    await tell(bench, starts_in=timedelta(days=9))
+    await sweep.rescue_stalled(bench.db)
+    assert [job["status"] for job in await factories.rows(bench.db, JOBS)] == ["aborted", "todo"]
+    assert (await operation_of(bench, "generate")).rescues == 0
+
+
 async def test_a_job_of_a_worker_that_lives_is_not_rescued(bench: Workbench) -> None:
     await book(bench)
     await taken_by_a_worker(bench, "10 s")
