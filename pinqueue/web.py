@@ -164,7 +164,12 @@ TABLE = [
 async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for that class
     code = error.detail.lower().replace(" ", "_")
-    body = {"error": {"code": code, "message": error.detail, "details": []}}
+    message = error.detail
+    if error.status_code == 404:
+        message = "there is nothing by that path: /docs shows every route"
+    elif error.status_code == 405:
+        message = f"this path takes {(error.headers or {})['Allow']} only"
+    body = {"error": {"code": code, "message": message, "details": []}}
     return JSONResponse(body, error.status_code, error.headers)
 
 

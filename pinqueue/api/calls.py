@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -153,7 +154,8 @@ async def authenticate(request: Request, scope: str) -> keys.Caller:
     if caller is None:
         raise _unauthorized()
     if scope not in caller.scopes:
-        raise Refusal(403, "forbidden", f"this key lacks the scope {scope}")
+        remedy = f"`pinqueue keys create NAME --scope {scope}` makes one that has it"
+        raise Refusal(403, "forbidden", f"this key lacks the scope {scope}: {remedy}")
     return caller
 
 
@@ -185,10 +187,25 @@ def _checked(kind: type[M], values: dict[str, Any]) -> M:
     except ValidationError as error:
         raise _invalid(
             [
-                {"field": ".".join(str(part) for part in fault["loc"]), "message": fault["msg"]}
+                {"field": ".".join(map(str, fault["loc"])), "message": _told(fault, kind)}
                 for fault in error.errors(include_url=False, include_input=False)
             ]
         ) from None
+
+
+def _told(fault: ErrorDetails, kind: type[BaseModel]) -> str:
+    """Pydantic's words, but where they are about Python."""
+    match fault["type"]:
+        case "missing":
+            return "is required"
+        case "extra_forbidden" if len(fault["loc"]) == 1:
+            known = ", ".join(kind.model_fields)
+            return f"is not known here; {f'there are {known}' if known else 'nothing is'}"
+        case "extra_forbidden":
+            return "is not known here"
+        case "model_type":
+            return "must be an object"
+    return fault["msg"]
 
 
 def _invalid(details: list[dict[str, str]]) -> Refusal:

@@ -63,10 +63,12 @@ def _instant(value: object) -> object:
     try:
         moment = datetime.fromisoformat(value.upper())
     except ValueError:
-        raise PydanticCustomError("time", "must be an ISO 8601 date and time") from None
-    if moment.tzinfo is None:
+        moment = None
+    if moment is None or moment.tzinfo is None:
         raise PydanticCustomError(
-            "time", "must have an offset: 2026-11-01T10:00:00Z (in a URL, write + as %2B)"
+            "time",
+            "must be an ISO 8601 date and time with an offset: 2026-11-01T10:00:00Z"
+            " (in a URL, write + as %2B)",
         )
     if not EARLIEST_YEAR <= moment.year <= LATEST_YEAR:
         raise PydanticCustomError("time", f"must be in the years {EARLIEST_YEAR} to {LATEST_YEAR}")

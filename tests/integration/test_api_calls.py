@@ -57,6 +57,27 @@ def test_a_wrong_field_inside_another_is_named_with_its_way(admin: Client) -> No
 
 
 @pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"checkin": "2098-12-24"}, "checkin: is not known here; there are listing_id, check_in,"),
+        ({"guest": "Ana"}, "guest: must be an object"),
+        ({"guest": {"nam": "Ana"}}, "guest.nam: is not known here"),
+        ({"check_in": "2098-02-30"}, "check_in: must be a date, or a date and time, in ISO 8601:"),
+    ],
+)
+def test_a_wrong_field_is_told_what_would_be_right(
+    admin: Client, body: dict[str, object], said: str
+) -> None:
+    error = admin.refused(422, "PUT", "/api/reservations/r", stay(**body))
+    assert error["message"].startswith(said)
+
+
+def test_a_field_that_is_left_out_is_told_to_be_required(admin: Client) -> None:
+    error = admin.refused(422, "POST", "/api/locks", {"id": "l", "protocol": "wifi"})
+    assert error["details"] == [{"field": "device_id", "message": "is required"}]
+
+
+@pytest.mark.parametrize(
     ("path", "field"),
     [
         ("/api/jobs?sate=failed", "sate"),
@@ -90,13 +111,20 @@ def test_a_parameter_that_cannot_be_is_refused_by_name(
     assert {fault["field"] for fault in error["details"]} == {field}
 
 
+@pytest.mark.parametrize("wrong", ["soon", "2026-11-01", "2026-11-01T10:00", "2026-11-01T10:00+01"])
+def test_a_time_in_a_query_is_told_how_it_is_written(admin: Client, wrong: str) -> None:
+    message = admin.refused(422, "GET", f"/api/jobs?due_from={wrong}")["message"]
+    assert "with an offset: 2026-11-01T10:00:00Z (in a URL, write + as %2B)" in message
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1.0", str(2**63), "9" * 40])
 def test_what_cannot_be_the_number_of_a_code_is_refused(admin: Client, number: str) -> None:
     assert admin.refused(422, "POST", f"/api/codes/{number}/reveal")["details"]
 
 
 def test_an_unknown_route_is_answered_in_the_same_shape(admin: Client) -> None:
-    assert admin.refused(404, "GET", "/api/nothing")["code"] == "not_found"
+    error = admin.refused(404, "GET", "/api/nothing")
+    assert (error["code"], "/docs" in error["message"]) == ("not_found", True)
 
 
 @pytest.mark.parametrize("path", sorted({one.path for one in TABLE}))
@@ -106,6 +134,7 @@ def test_a_wrong_method_is_told_all_right_ones(admin: Client, path: str) -> None
     declared = {one.method for one in TABLE if one.path == path}
     allowed = set(answer.headers["allow"].split(", "))
     assert allowed - {"HEAD"} == declared
+    assert f"takes {answer.headers['allow']} only" in answer.body.decode()
 
 
 def test_no_answer_is_for_a_cache(admin: Client) -> None:
