@@ -17,6 +17,12 @@ from pinqueue.api.routes import Declared
 
 Json = dict[str, Any]
 
+WRITTEN = {
+    "date-time": "time with offset",
+    "iso-8601": "date, or date and time",
+    "written-duration": "duration",
+}
+"""How a string is written, for people; other formats are for programs that make some."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -123,14 +129,14 @@ def _kind(schema: Json) -> str:
     if "anyOf" in schema:
         return " or ".join(_kind(option) for option in schema["anyOf"])
     if "const" in schema:
-        return str(schema["const"])
+        return str(schema["const"]) or "empty"
     if "enum" in schema:
         return " | ".join(schema["enum"])
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items'])}"
     if schema.get("type") == "object" and "additionalProperties" in schema:
         return f"map to {_kind(schema['additionalProperties'])}"
-    return str(schema.get("format") or schema.get("type", "any"))
+    return WRITTEN.get(schema.get("format", "")) or str(schema.get("type", "any"))
 
 
 def _curl(spec: Json, method: str, path: str, told: Json) -> str:

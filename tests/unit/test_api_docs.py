@@ -58,6 +58,14 @@ def test_the_page_needs_no_network_and_runs_no_script() -> None:
     assert not re.findall(r'href="(?!#|/openapi\.json")[^"]*"', PAGE)
 
 
+def test_the_page_is_written_for_people() -> None:
+    assert "`" not in PAGE
+    assert "<code>pinqueue keys create NAME --scope SCOPE</code>" in PAGE
+    kinds = set(re.findall(r"<td>([^<>]+?)\s*(?:<small>.*?)?</td>", PAGE))
+    assert not kinds & {"printable", "cursor", "webhook-secret", "iso-8601", "written-duration"}
+    assert "date, or date and time or empty or null" in kinds
+
+
 def test_every_link_of_the_page_leads_somewhere() -> None:
     targets = set(re.findall(r'id="([^"]+)"', PAGE))
     assert set(re.findall(r'href="#([^"]+)"', PAGE)) <= targets
