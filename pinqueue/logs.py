@@ -17,9 +17,12 @@ _SECRET_KEYS = re.compile(
     re.IGNORECASE,
 )
 _AS_IT_IS = ("event", "exc_info", "_record", "_from_structlog")
-_QUIET = ("httpx2", "httpcore2", "urllib3", "tinytuya", "asyncio", "alembic")
+_QUIET = (
+    *("httpx2", "httpcore2", "urllib3", "tinytuya", "asyncio", "alembic"),
+    *(f"procrastinate.{part}" for part in ("blueprints", "jobs", "periodic")),
+)
 """Libraries whose lines below WARNING hold URLs, headers or bodies; tinytuya's hold the secret.
-(Alembic's only tell which database it speaks to, at every look at the schema.)
+(Alembic's and these of Procrastinate's tell nothing, at every look at the schema, start or booking.)
 SQLAlchemy and psycopg, whose lines hold rows, are quiet by themselves."""
 
 

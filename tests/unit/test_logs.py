@@ -18,6 +18,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 QUIET = [
     *("httpx2", "httpcore2.http11", "httpcore2.connection", "urllib3.connectionpool"),
     *("tinytuya.core.core", "tinytuya.core.XenonDevice", "asyncio"),
+    *("procrastinate.blueprints", "procrastinate.jobs", "procrastinate.periodic"),
     *("sqlalchemy.engine.Engine", "psycopg.pool"),
 ]
 
@@ -142,7 +143,7 @@ def test_a_pin_in_a_line_is_three_stars_wherever_it_stands(lines: Lines) -> None
 
 
 @pytest.mark.parametrize("name", QUIET)
-def test_a_library_that_would_tell_secrets_is_quiet_at_debug_but_may_warn(
+def test_a_library_that_would_tell_secrets_or_nothing_is_quiet_at_debug_but_may_warn(
     name: str, lines: Lines
 ) -> None:
     logs.set_up(level="DEBUG")
