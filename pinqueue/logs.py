@@ -22,7 +22,7 @@ _QUIET = (
     *(f"procrastinate.{part}" for part in ("blueprints", "jobs", "periodic")),
 )
 """Libraries whose lines below WARNING hold URLs, headers or bodies; tinytuya's hold the secret.
-(Alembic's and these of Procrastinate's tell nothing, at every look at the schema, start or booking.)
+(Alembic's, and these of Procrastinate's, tell nothing at every look, start and booking.)
 SQLAlchemy and psycopg, whose lines hold rows, are quiet by themselves."""
 
 
