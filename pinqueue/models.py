@@ -76,6 +76,7 @@ class Base(DeclarativeBase):
         bytes: LargeBinary,
         int: BigInteger,
         dict[str, Any]: JSONB,
+        list[dict[str, Any]]: JSONB,
     }
 
 
@@ -222,9 +223,9 @@ class Reservation(Base):
         CheckConstraint(_one_of("status", ReservationStatus), name="status_known"),
         CheckConstraint("check_in_at < check_out_at", name="check_in_before_check_out"),
         CheckConstraint(
-            "status = 'cancelled' OR (listing_id IS NOT NULL AND check_in_at IS NOT NULL"
-            " AND check_out_at IS NOT NULL)",
-            name="only_a_tombstone_lacks_dates",
+            "status IN ('cancelled', 'pending') OR (listing_id IS NOT NULL"
+            " AND check_in_at IS NOT NULL AND check_out_at IS NOT NULL)",
+            name="only_what_is_off_or_pending_lacks_dates",
         ),
         CheckConstraint(
             "(status = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled_has_cancelled_at"
@@ -255,11 +256,9 @@ class Reservation(Base):
     pins_withheld_at: Mapped[datetime | None] = mapped_column(
         comment="Its jobs were cancelled by hand: no PIN until they are scheduled again"
     )
-    source_updated_at: Mapped[datetime] = mapped_column(comment="Version: the source's last change")
-    source_event_at: Mapped[datetime] = mapped_column(
-        comment="Version, second: the event's own time"
+    told: Mapped[list[dict[str, Any]]] = mapped_column(
+        server_default=text("'[]'"), comment="The tellings that count, newest first: see tellings"
     )
-    source_event_id: Mapped[str] = mapped_column(comment="Version, last: makes any two comparable")
     created_at: Mapped[datetime] = _created_at()
     updated_at: Mapped[datetime] = _created_at()
     cancelled_at: Mapped[datetime | None]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from pinqueue import codes, store
+from pinqueue import codes, store, tellings
 from pinqueue.db import Session
 from pinqueue.errors import BookingInvalid, Conflict, NotFound
 from pinqueue.lifecycle import CodeState, OperationKind, ReservationStatus
 from pinqueue.locks import Window
 from pinqueue.models import Listing, Lock, Reservation, Source
-from pinqueue.schedule import check_lead, check_stay, to_instant
+from pinqueue.schedule import can_be_stay, check_lead, check_stay, to_instant
 from pinqueue.sealing import Sealer
+from pinqueue.tellings import Telling, Version
+
+FIELDS = ("status", "listing_id", "check_in", "check_out", "guest_name", "guest_phone", "other_id")
+"""What a sender tells of a stay, each field of which its newest telling counts."""
+WHOLE = {"status", "listing_id", "check_in", "check_out"}
+"""Without these it is not yet a stay."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,15 @@ class Booking:
     """A second id that the sender has for the stay, where its events may tell either."""
 
     @property
-    def version(self) -> tuple[datetime, datetime, bool, str]:
-        """Orders any two tellings of one stay the same way, in whatever order they arrive."""
+    def telling(self) -> Telling:
+        """A cancel tells that, and nothing of the stay that is off: its dates may be anything."""
         cancels = self.status == ReservationStatus.CANCELLED
-        return (self.updated_at, self.event_at, cancels, self.event_id)
+        told = ("status", "other_id") if cancels else FIELDS
+        fields = {name: getattr(self, name) for name in told}
+        version = Version(self.updated_at, self.event_at, cancels, self.event_id)
+        return Telling(
+            version, {name: str(text) for name, text in fields.items() if text is not None}
+        )
 
 
 def own_id(source: Source, reservation_id: str) -> str:
@@ -89,33 +99,65 @@ async def receive(
     only_if_other: bool = False,
 ) -> str:
     """Apply one telling of a stay. Returns `accepted`, `stale`, `unmapped` (listing unknown) or
-    `incomplete` (it leaves out what nobody told before); `unchanged` where `only_if_other` asks to
-    leave alone a stay of which nothing new is told.
+    `incomplete` (with all that was told it is no stay yet, or one that cannot be: it is kept, and
+    the stay as it was); `unchanged` where `only_if_other` asks to leave alone a stay of which
+    nothing new is told.
 
-    Raises BookingInvalid for a stay that cannot be, Conflict when another source owns the stay.
+    Raises BookingInvalid for a telling that cannot be, Conflict when another source owns the stay.
     """
     stay = await store.reservation_for_update(session, booking.reservation_id)
     if stay is not None:
         _insist_owner(stay, source_id)
     if source_id is not None:
         booking = _not_from_the_future(booking, now)
-    if stay is not None and booking.version <= _version(stay):
+    before = tellings.load(stay.told) if stay else []
+    telling = booking.telling
+    if not tellings.current([*before, telling]).keys() >= WHOLE:
+        telling = _without_unreadable_dates(telling)
+    if not telling.fields:
+        return "accepted" if stay else "incomplete"
+    told = tellings.merge(before, telling)
+    if told == before:
         return "stale"
-    if booking.status == ReservationStatus.CANCELLED:
-        values: dict[str, object] = {}
-    else:
-        if _lacks(booking, stay):
-            return "incomplete"
-        listing = await _listing(session, source_id, booking, stay)
-        if listing is None:
-            return "unmapped"
-        values = _stay_values(booking, stay, listing)
-    if only_if_other and stay is not None and _says_nothing_new(booking, stay, values):
+    wanted = tellings.current(told)
+    listing = await _listing(session, source_id, wanted.get("listing_id"))
+    if listing is None and "listing_id" in wanted:
+        return "unmapped"
+    _check_told(telling, listing)
+    values = _values(wanted, listing, stay)
+    if only_if_other and stay is not None and _all_as(stay, values):
+        stay.told = tellings.dump(told)
         return "unchanged"
+    values |= _history(stay, told, values, now)
+    if booking.lead is not None:
+        values["lead"] = booking.lead
+    if stay is not None:
+        await _set(session, stay, values)
+    elif not await store.insert_reservation(
+        session, id=booking.reservation_id, source_id=source_id, **values
+    ):  # another telling of it was first: ours comes on top of it, or under it
+        return await receive(
+            session, planner, source_id, booking, now, actor=actor, only_if_other=only_if_other
+        )
+    stay = await _stay(session, booking.reservation_id)
     actor = actor or (f"source:{source_id}" if source_id else "api")
-    stay = await _write(session, source_id, actor, booking, stay, values, now)
+    outcome = _outcome(stay, values, newest=told[0].version == telling.version)
+    if outcome == "accepted":
+        await store.record(
+            session,
+            actor,
+            f"reservation:{stay.status}",
+            reservation_id=stay.id,
+            event_id=booking.event_id,
+        )
     await plan(session, planner, stay, actor=actor, now=now)
-    return "accepted"
+    return outcome
+
+
+def _outcome(stay: Reservation, values: dict[str, object], *, newest: bool) -> str:
+    if stay.status == ReservationStatus.CANCELLED:
+        return "accepted" if newest else "stale"  # a stay that is off learns its dates, and is off
+    return "accepted" if "check_in_at" in values else "incomplete"
 
 
 async def put(
@@ -123,13 +165,19 @@ async def put(
 ) -> Reservation:
     """Create or change a stay that has no source. Nothing makes it stale: who calls knows what is
     wanted now. Raises NotFound (listing), Conflict (a source owns it), BookingInvalid."""
-    if await _listing(session, None, booking, None) is None:
+    if await _listing(session, None, booking.listing_id) is None:
         raise NotFound(
             f"there is no listing {booking.listing_id}: `pinqueue listings add` makes one"
         )
     stay = await store.reservation_for_update(session, booking.reservation_id)
     if stay is not None and stay.source_id is None:
-        booking = replace(booking, **_newest(stay, now))
+        newest = _newest(stay, now)
+        booking = replace(
+            booking,
+            updated_at=newest.updated_at,
+            event_at=newest.event_at,
+            event_id=newest.event_id,
+        )
     await receive(session, planner, None, booking, now, actor=actor)
     return await _stay(session, booking.reservation_id)
 
@@ -141,9 +189,9 @@ async def confirm(
     Raises NotFound, and Conflict for a stay whose dates nobody told. Twice is as once."""
     stay = await _stay(session, reservation_id)
     if stay.listing_id is None:
-        raise Conflict(f"reservation {stay.id} was cancelled before its dates were told")
+        raise Conflict(f"reservation {stay.id} has no dates: its sender has not told them yet")
     if stay.status != ReservationStatus.CONFIRMED:
-        await _tell(session, actor, stay, ReservationStatus.CONFIRMED, now)
+        await _tell_status(session, actor, stay, ReservationStatus.CONFIRMED, now)
     stay.pins_withheld_at = None
     await plan(session, planner, stay, actor=actor, now=now)
     return stay
@@ -155,7 +203,7 @@ async def cancel(
     """Cancel a stay: its PINs come off, or are never put on. Raises NotFound. Twice is as once."""
     stay = await _stay(session, reservation_id)
     if stay.status != ReservationStatus.CANCELLED:
-        await _tell(session, actor, stay, ReservationStatus.CANCELLED, now)
+        await _tell_status(session, actor, stay, ReservationStatus.CANCELLED, now)
     await plan(session, planner, stay, actor=actor, now=now)
     return stay
 
@@ -176,14 +224,7 @@ async def schedule(
     stay = await _stay(session, reservation_id)
     if stay.status != ReservationStatus.CONFIRMED or stay.listing_id is None:
         raise Conflict(f"reservation {stay.id} is {stay.status}: confirm it first")
-    listing = await store.listing(session, stay.listing_id)
-    assert listing is not None  # noqa: S101  # a foreign key says so
-    if check_in is not None and (at := _check_in(listing, check_in)) != stay.check_in_at:
-        stay.check_in_at, stay.early_check_in_at = at, None
-    if check_out is not None and (at := _check_out(listing, check_out)) != stay.check_out_at:
-        stay.check_out_at, stay.late_check_out_at = at, None
-    if stay.check_in_at is not None and stay.check_out_at is not None:
-        check_stay(stay.check_in_at, stay.check_out_at)
+    await _tell(session, stay, now, check_in=check_in, check_out=check_out)
     if lead is not None:
         stay.lead = check_lead(lead)
     stay.pins_withheld_at, stay.updated_at = None, now
@@ -209,7 +250,7 @@ async def grant(
     check-in, or a late check-out before check-out."""
     stay = await _stay(session, reservation_id)
     if stay.listing_id is None or stay.check_in_at is None or stay.check_out_at is None:
-        raise Conflict(f"reservation {stay.id} was cancelled before its dates were told")
+        raise Conflict(f"reservation {stay.id} has no dates: its sender has not told them yet")
     listing = await store.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
     if early_check_in is not None:
@@ -335,23 +376,14 @@ async def _wish(
     return Wish(locks, Window(starts_at, ends_at), next(lead for lead in leads if lead is not None))
 
 
-def _lacks(booking: Booking, stay: Reservation | None) -> bool:
-    """Whether a telling, with all that was told before, is not yet a stay."""
-    told = (booking.status, booking.listing_id, booking.check_in, booking.check_out)
-    if stay is None:
-        return None in told
-    known = (stay.status, stay.listing_id, stay.check_in_at, stay.check_out_at)
-    return any(new is None and old is None for new, old in zip(told, known, strict=True))
-
-
 async def _listing(
-    session: Session, source_id: str | None, booking: Booking, stay: Reservation | None
+    session: Session, source_id: str | None, listing_id: str | None
 ) -> Listing | None:
-    """The listing a stay is in, by the sender's id for it: where two senders use the same id, the
-    listing is called SOURCE:ID."""
-    if booking.listing_id is None:
-        return await store.listing(session, stay.listing_id or "") if stay else None
-    names = [f"{source_id}:{booking.listing_id}", booking.listing_id]
+    """The listing by the sender's id for it: where two senders use the same id, the listing is
+    called SOURCE:ID. None where there is none, and where none was told."""
+    if listing_id is None:
+        return None
+    names = [f"{source_id}:{listing_id}", listing_id]
     found = await store.first_listing(session, names)
     if found is None:
         await store.await_set_up(session)
@@ -359,97 +391,95 @@ async def _listing(
     return found
 
 
-def _stay_values(booking: Booking, stay: Reservation | None, listing: Listing) -> dict[str, object]:
-    """The columns that a telling changes. What was granted by hand ends when its date changes."""
-    values: dict[str, object] = {"listing_id": listing.id}
-    check_in_at = stay.check_in_at if stay else None
-    check_out_at = stay.check_out_at if stay else None
-    if booking.check_in is not None:
-        check_in_at = _check_in(listing, booking.check_in)
-    if booking.check_out is not None:
-        check_out_at = _check_out(listing, booking.check_out)
-    assert check_in_at is not None  # noqa: S101  # _lacks says so
-    assert check_out_at is not None  # noqa: S101
-    check_stay(check_in_at, check_out_at)
-    values |= {"check_in_at": check_in_at, "check_out_at": check_out_at}
-    if stay is not None and stay.check_in_at != check_in_at:
-        values["early_check_in_at"] = None
-    if stay is not None and stay.check_out_at != check_out_at:
-        values["late_check_out_at"] = None
-    if booking.guest_name is not None:
-        values["guest_name"] = booking.guest_name
-    if booking.guest_phone is not None:
-        values["guest_phone"] = booking.guest_phone
-    return values
+def _check_told(telling: Telling, listing: Listing | None) -> None:
+    """Raise BookingInvalid for dates that cannot be, whatever else is told of the stay."""
+    check_in, check_out = telling.fields.get("check_in"), telling.fields.get("check_out")
+    check_in_at = _check_in(listing, check_in) if check_in is not None else None
+    check_out_at = _check_out(listing, check_out) if check_out is not None else None
+    if check_in_at is not None and check_out_at is not None:
+        check_stay(check_in_at, check_out_at)
 
 
-def _says_nothing_new(booking: Booking, stay: Reservation, values: dict[str, object]) -> bool:
-    same = all(getattr(stay, column) == value for column, value in values.items())
-    same &= booking.other_id in (None, stay.other_id)
-    return same and booking.status in (None, stay.status)
+def _without_unreadable_dates(telling: Telling) -> Telling:
+    """Of a telling that makes no stay yet what can be read is kept, instead of refusing it all."""
+    try:
+        _check_told(telling, None)
+    except BookingInvalid:
+        dates = ("check_in", "check_out")
+        fields = {name: text for name, text in telling.fields.items() if name not in dates}
+        return replace(telling, fields=fields)
+    return telling
 
 
-def _check_in(listing: Listing, text: str, field: str = "check_in") -> datetime:
-    zone = ZoneInfo(listing.time_zone)
-    return to_instant(field, text, zone, gap="start", time_of_day=listing.check_in_time)
-
-
-def _check_out(listing: Listing, text: str, field: str = "check_out") -> datetime:
-    zone = ZoneInfo(listing.time_zone)
-    return to_instant(field, text, zone, gap="end", time_of_day=listing.check_out_time)
-
-
-async def _write(
-    session: Session,
-    source_id: str | None,
-    actor: str,
-    booking: Booking,
-    stay: Reservation | None,
-    values: dict[str, object],
-    now: datetime,
-) -> Reservation:
-    status = booking.status or (stay and ReservationStatus(stay.status))
-    cancelled = status == ReservationStatus.CANCELLED
-    values = {
-        **values,
-        "status": status,
-        "source_updated_at": booking.updated_at,
-        "source_event_at": booking.event_at,
-        "source_event_id": booking.event_id,
-        "cancelled_at": now if cancelled else None,
-        "updated_at": now,
+def _values(
+    wanted: dict[str, str], listing: Listing | None, stay: Reservation | None
+) -> dict[str, object]:
+    """The columns that what was told makes. While a part of the dates is untold, or they contradict
+    each other, they stay as they are, and a stay that has none yet is pending."""
+    values: dict[str, object] = {
+        name: wanted[name] for name in ("guest_name", "guest_phone", "other_id") if name in wanted
     }
-    if booking.lead is not None:
-        values["lead"] = booking.lead
-    if booking.other_id is not None:
-        values["other_id"] = booking.other_id
-    if stay is not None and stay.status != status:
-        values["pins_withheld_at"] = None  # withheld from the stay as it was, not from a new one
+    if listing is not None and {"check_in", "check_out"} <= wanted.keys():
+        check_in_at = _check_in(listing, wanted["check_in"])
+        check_out_at = _check_out(listing, wanted["check_out"])
+        if can_be_stay(check_in_at, check_out_at):
+            values |= {"listing_id": listing.id}
+            values |= {"check_in_at": check_in_at, "check_out_at": check_out_at}
+    status = wanted.get("status", stay.status if stay else ReservationStatus.PENDING)
+    has_dates = "listing_id" in values or (stay is not None and stay.listing_id is not None)
+    if not has_dates and status != ReservationStatus.CANCELLED:
+        status = ReservationStatus.PENDING
+    return {**values, "status": status}
+
+
+def _history(
+    stay: Reservation | None, told: list[Telling], values: dict[str, object], now: datetime
+) -> dict[str, object]:
+    """The columns that go with a change. What was granted by hand ends when its date changes, what
+    was withheld was withheld from the stay as it was."""
+    cancelled_at = (stay and stay.cancelled_at) or now
+    cancelled = values["status"] == ReservationStatus.CANCELLED
+    kept: dict[str, object] = {
+        "told": tellings.dump(told),
+        "updated_at": now,
+        "cancelled_at": cancelled_at if cancelled else None,
+    }
     if stay is None:
-        created = await store.insert_reservation(
-            session, id=booking.reservation_id, source_id=source_id, **values
-        )
-        stay = await store.reservation_for_update(session, booking.reservation_id)
-        assert stay is not None  # noqa: S101  # inserted by us or by whoever was first
-        _insist_owner(stay, source_id)
-        if not created and booking.version <= _version(stay):
-            return stay
+        return kept
+    if stay.status != values["status"]:
+        kept["pins_withheld_at"] = None
+    if values.get("check_in_at", stay.check_in_at) != stay.check_in_at:
+        kept["early_check_in_at"] = None
+    if values.get("check_out_at", stay.check_out_at) != stay.check_out_at:
+        kept["late_check_out_at"] = None
+    return kept
+
+
+def _all_as(stay: Reservation, values: dict[str, object]) -> bool:
+    return all(getattr(stay, column) == value for column, value in values.items())
+
+
+async def _set(session: Session, stay: Reservation, values: dict[str, object]) -> None:
     for column, value in values.items():
         setattr(stay, column, value)
     await session.flush()
-    await store.record(
-        session,
-        actor,
-        f"reservation:{status}",
-        reservation_id=stay.id,
-        event_id=booking.event_id,
-    )
-    return stay
 
 
-def _version(stay: Reservation) -> tuple[datetime, datetime, bool, str]:
-    cancelled = stay.status == ReservationStatus.CANCELLED
-    return (stay.source_updated_at, stay.source_event_at, cancelled, stay.source_event_id)
+def _check_in(listing: Listing | None, text: str, field: str = "check_in") -> datetime:
+    zone, time_of_day = _local(listing, "check_in_time")
+    return to_instant(field, text, zone, gap="start", time_of_day=time_of_day)
+
+
+def _check_out(listing: Listing | None, text: str, field: str = "check_out") -> datetime:
+    zone, time_of_day = _local(listing, "check_out_time")
+    return to_instant(field, text, zone, gap="end", time_of_day=time_of_day)
+
+
+def _local(listing: Listing | None, default: str) -> tuple[ZoneInfo, time]:
+    """Before its listing is told, a date is read only to see whether it is one."""
+    if listing is None:
+        return ZoneInfo("UTC"), time(12)
+    return ZoneInfo(listing.time_zone), getattr(listing, default)
 
 
 def _insist_owner(stay: Reservation, source_id: str | None) -> None:
@@ -471,22 +501,28 @@ def unknown(reservation_id: str) -> NotFound:
     )
 
 
-async def _tell(
+async def _tell_status(
     session: Session, actor: str, stay: Reservation, status: ReservationStatus, now: datetime
 ) -> None:
-    """Give a stay another status, as the newest thing told about it."""
-    for column, value in _newest(stay, now).items():
-        setattr(stay, f"source_{column}", value)
-    stay.status, stay.updated_at, stay.pins_withheld_at = status, now, None
-    stay.cancelled_at = now if status == ReservationStatus.CANCELLED else None
-    await session.flush()
+    await _tell(session, stay, now, status=status)
     await store.record(session, actor, f"reservation:{status}", reservation_id=stay.id)
 
 
-def _newest(stay: Reservation, now: datetime) -> dict[str, Any]:
+async def _tell(session: Session, stay: Reservation, now: datetime, **fields: str | None) -> None:
+    """Have something of a stay be as somebody says here, until its sender tells it anew."""
+    newest = _newest(stay, now, cancels=fields.get("status") == ReservationStatus.CANCELLED)
+    telling = Telling(newest, {name: text for name, text in fields.items() if text is not None})
+    told = tellings.merge(tellings.load(stay.told), telling)
+    wanted = tellings.current(told)
+    listing = await store.listing(session, stay.listing_id or "")
+    if {"check_in", "check_out"} & telling.fields.keys():
+        _check_told(replace(telling, fields=wanted), listing)
+    values = _values(wanted, listing, stay)
+    await _set(session, stay, values | _history(stay, told, values, now))
+
+
+def _newest(stay: Reservation, now: datetime, *, cancels: bool = False) -> Version:
     """A version that comes after everything told so far."""
-    return {
-        "updated_at": max(stay.source_updated_at + timedelta(microseconds=1), now),
-        "event_at": now,
-        "event_id": secrets.token_hex(8),
-    }
+    told = tellings.load(stay.told)
+    before = told[0].version.updated_at if told else now
+    return Version(max(before + timedelta(microseconds=1), now), now, cancels, secrets.token_hex(8))

@@ -93,6 +93,10 @@ def _first_after_change(low: datetime, high: datetime, zone: ZoneInfo) -> dateti
     return high.replace(microsecond=0)
 
 
+def can_be_stay(check_in: datetime, check_out: datetime) -> bool:
+    return timedelta(0) < check_out - check_in <= LONGEST_STAY
+
+
 def check_stay(check_in: datetime, check_out: datetime) -> None:
     """Raise BookingInvalid for a stay that cannot be."""
     if check_out <= check_in:

@@ -39,10 +39,8 @@ FILL = """
 INSERT INTO locks (id, device_id, protocol) SELECT DISTINCT lock_id, lock_id, 'zigbee' FROM stays;
 INSERT INTO listings (id, time_zone) SELECT id, 'UTC' FROM locks;
 INSERT INTO listing_locks (listing_id, lock_id) SELECT id, id FROM locks;
-INSERT INTO reservations (id, listing_id, status, check_in_at, check_out_at, source_updated_at,
-                          source_event_at, source_event_id)
-SELECT reservation_id, lock_id, 'confirmed', starts_at, ends_at, now(), now(), 'msg-' || n
-FROM stays;
+INSERT INTO reservations (id, listing_id, status, check_in_at, check_out_at)
+SELECT reservation_id, lock_id, 'confirmed', starts_at, ends_at FROM stays;
 INSERT INTO access_codes (reservation_id, lock_id, state, starts_at, ends_at, remote_name,
                           pin_sealed, pin_fingerprint, revoked_at)
 SELECT reservation_id, lock_id, CASE WHEN ahead THEN 'scheduled' ELSE 'revoked' END,

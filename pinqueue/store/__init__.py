@@ -296,7 +296,7 @@ async def reservation_by_either_id(session: Session, ids: Sequence[str]) -> str 
     found: str | None = await session.scalar(
         select(Reservation.id)
         .where(or_(Reservation.id.in_(ids), Reservation.other_id.in_(ids)))
-        .order_by(Reservation.other_id.is_(None), Reservation.source_updated_at.desc())
+        .order_by(Reservation.other_id.is_(None), Reservation.updated_at.desc())
         .limit(1)
     )
     return found

@@ -145,12 +145,7 @@ async def test_a_lead_given_in_a_call_stays_when_the_booking_is_told_again(
 
 
 async def test_a_stay_that_is_over_gets_no_job(booked: Database, planner: Planner) -> None:
-    await execute(
-        booked,
-        "UPDATE reservations SET check_in_at = now() - interval '2 days',"
-        " check_out_at = now() - interval '1 day'",
-    )
-    await cancel(booked)
+    await book(booked, planner, "res-1", TODAY - timedelta(days=2), TODAY - timedelta(days=1))
     assert await generate(booked, planner) == []
 
 

@@ -17,10 +17,9 @@ INSERT INTO listing_locks (listing_id, lock_id) VALUES ('apt-7', 'l1');
 INSERT INTO sources (id, kind, secret) VALUES ('main', 'pinqueue', '\\x00');
 INSERT INTO webhook_events (source_id, event_id, body_sha256, type, body, outcome)
 VALUES ('main', 'msg_1', '\\x00', 'reservation.created', '{}', 'accepted');
-INSERT INTO reservations (id, listing_id, status, check_in_at, check_out_at,
-                          source_updated_at, source_event_at, source_event_id)
-VALUES ('r1', 'apt-7', 'confirmed', now(), now() + interval '1 day', now(), now(), 'msg_1'),
-       ('r2', 'apt-7', 'confirmed', now(), now() + interval '1 day', now(), now(), 'msg_2');
+INSERT INTO reservations (id, listing_id, status, check_in_at, check_out_at)
+VALUES ('r1', 'apt-7', 'confirmed', now(), now() + interval '1 day'),
+       ('r2', 'apt-7', 'confirmed', now(), now() + interval '1 day');
 INSERT INTO access_codes (reservation_id, lock_id, state, starts_at, ends_at, remote_name,
                           pin_sealed, pin_fingerprint)
 VALUES ('r1', 'l1', 'scheduled', now(), now() + interval '1 day', 'pq-1', '\\x01', '\\x01'),
@@ -70,7 +69,9 @@ BROKEN = {
     ),
     "ck_reservations_status_known": "UPDATE reservations SET status = 'maybe'",
     "ck_reservations_cancelled_has_cancelled_at": "UPDATE reservations SET status = 'cancelled'",
-    "ck_reservations_only_a_tombstone_lacks_dates": "UPDATE reservations SET check_in_at = NULL",
+    "ck_reservations_only_what_is_off_or_pending_lacks_dates": (
+        "UPDATE reservations SET check_in_at = NULL"
+    ),
     # an operation is open once, and claimed or finished as its state says
     "uq_operations_one_open_per_code_and_kind": (
         "INSERT INTO operations (access_code_id, kind, due_at, next_at)"

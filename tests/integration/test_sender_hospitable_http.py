@@ -94,7 +94,9 @@ def test_the_documented_partial_change_of_an_unknown_stay_is_a_task_for_a_person
     alone: Web,
 ) -> None:
     assert tell(alone, changed({"id": STAY, **json.loads(hospitable.PARTIAL)})) == "incomplete"
-    assert using.stays(alone) == []
+    (stay,) = using.stays(alone)
+    assert (stay["status"], stay["check_in_at"], stay["check_out_at"]) == ("pending", None, None)
+    assert alone.counts()["access_codes"] == 0
 
 
 def test_a_cancel_is_a_change_and_takes_the_pin_back(alone: Web) -> None:

@@ -72,7 +72,9 @@ async def test_a_part_of_a_stay_that_nobody_told_is_incomplete(
 ) -> None:
     await factories.add_listing(db)
     assert await tell(db, planner, check_out=None) == "incomplete"
-    assert await factories.rows(db, "SELECT 1 FROM reservations") == []
+    stay = await stay_of(db)
+    assert (stay.status, stay.check_in_at, stay.guest_name) == ("pending", None, "Ana")
+    assert await factories.codes(db) == []
 
 
 async def test_a_date_alone_gets_the_listings_times(db: Database, planner: Planner) -> None:

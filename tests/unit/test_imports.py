@@ -30,7 +30,7 @@ LAYERS = """
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
     locks metrics patience
-    pins schedule lifecycle config logs tables
+    pins schedule lifecycle tellings config logs tables
     errors simulator
 """
 RANK = {name: -rank for rank, row in enumerate(LAYERS.strip().splitlines()) for name in row.split()}
@@ -57,7 +57,7 @@ HOMES = {
     "uvicorn": "cli web simulator",
     "uvloop": "cli bench",
 }
-RULES = {"pins", "schedule", "lifecycle"}
+RULES = {"pins", "schedule", "lifecycle", "tellings"}
 ROOT = Path(pinqueue.__file__).parent
 TREES = {path: ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
 

@@ -82,7 +82,7 @@ def test_without_a_time_that_can_be_it_is_the_arrivals(timestamp: Any) -> None:
 
 def test_the_time_orders_events_to_the_microsecond() -> None:
     earlier, later = booking(timestamp=1611758157.431234), booking(timestamp=1611758157.431235)
-    assert earlier.version < later.version
+    assert earlier.telling.version < later.telling.version
 
 
 def test_a_status_is_believed_where_it_is_the_reservations() -> None:

@@ -250,4 +250,4 @@ def test_an_event_that_is_nearly_good_is_read(payload: dict[str, Any], at: Any) 
     event = told({"action": "reservation.modified", "payload": payload, "_dt": at})
     assert event.fetch == SHORT
     assert event.booking
-    assert event.booking.version
+    assert event.booking.telling.version

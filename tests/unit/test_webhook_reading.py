@@ -188,4 +188,4 @@ def _read(body: dict[str, Any]) -> None:
         named = [{"field", "message"}]
     assert named
     assert all(names == {"field", "message"} for names in named)
-    assert told.booking is None or (told.type in TYPES and told.booking.version)
+    assert told.booking is None or (told.type in TYPES and told.booking.telling.version)
