@@ -205,6 +205,7 @@ async def test_a_grant_that_lets_a_guest_in_while_another_is_there_is_an_alarm(
         ("early_check_in", "soon"),
         ("late_check_out", "2027-02-30"),
     ],
+    ids=["after check-in", "before check-out", "no time", "no day"],
 )
 async def test_a_grant_that_cannot_be_is_refused_with_its_field_and_changes_nothing(
     db: Database, planner: Planner, field: str, granted: str
