@@ -302,6 +302,11 @@ class AccessCode(Base):
                 "state IN ('generating', 'sent', 'active', 'revoking', 'failed')"
             ),
         ),
+        Index(
+            "ix_access_codes_pin_rests",
+            text("coalesce(revoked_at, cancelled_at)"),
+            postgresql_where=text("pin_fingerprint IS NOT NULL AND pin_sealed IS NULL"),
+        ),
     )
 
     id: Mapped[int] = _id()

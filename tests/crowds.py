@@ -45,7 +45,7 @@ INSERT INTO access_codes (reservation_id, lock_id, state, starts_at, ends_at, re
                           pin_sealed, pin_fingerprint, revoked_at)
 SELECT reservation_id, lock_id, CASE WHEN ahead THEN 'scheduled' ELSE 'revoked' END,
        starts_at, ends_at, 'pq-' || n,
-       CASE WHEN ahead THEN '\\x00'::bytea END, CASE WHEN ahead THEN int8send(n) END,
+       CASE WHEN ahead THEN '\\x00'::bytea END, int8send(n),
        CASE WHEN NOT ahead THEN ends_at END
 FROM stays ORDER BY n;
 INSERT INTO operations (access_code_id, kind, state, due_at, next_at, claimed_at, finished_at,
@@ -64,6 +64,11 @@ SELECT id, queue, queue,
        due_at, jsonb_build_object('operation_id', id)
 FROM ringing ORDER BY id;
 SELECT setval('procrastinate_jobs_id_seq', (SELECT max(id) FROM procrastinate_jobs));
+INSERT INTO procrastinate_events (job_id, type, at)
+SELECT id, 'deferred', now() - interval '30 days' FROM ringing
+UNION ALL
+SELECT id, status::procrastinate_job_event_type, now() FROM ringing
+WHERE status NOT IN ('todo', 'waiting', 'doing');
 INSERT INTO job_records (job_id, operation_id, queue, task, scheduled_at, next_at, lock_id,
                          listing_id)
 SELECT ringing.id, operation.id, queue, queue, ringing.due_at, ringing.due_at, lock_id, lock_id

@@ -190,24 +190,26 @@ async def prune_jobs(session: Session, retention: timedelta, limit: int = 1000) 
     a stay cancelled a year ahead would stay for a year. Failed jobs stay until somebody clears
     them.
     """
+    ended = await session.scalars(
+        text("""
+            SELECT job.id FROM procrastinate_events event
+            JOIN procrastinate_jobs job ON job.id = event.job_id
+            WHERE event.type IN ('succeeded', 'cancelled', 'aborted')
+              AND event.at < now() - CAST(:retention AS interval)
+              AND job.status IN ('succeeded', 'cancelled', 'aborted')
+            ORDER BY event.at LIMIT :limit FOR UPDATE OF job SKIP LOCKED
+        """),
+        {"retention": retention, "limit": limit},
+    )
     pruned = await session.execute(
         text("""
-            WITH ended AS (
-                SELECT event.job_id FROM procrastinate_events event
-                JOIN procrastinate_jobs job ON job.id = event.job_id
-                WHERE event.type IN ('succeeded', 'cancelled', 'aborted')
-                  AND event.at < now() - CAST(:retention AS interval)
-                  AND job.status IN ('succeeded', 'cancelled', 'aborted')
-                LIMIT :limit
-            ), gone AS (
-                DELETE FROM procrastinate_jobs USING ended
-                WHERE procrastinate_jobs.id = ended.job_id
-                RETURNING procrastinate_jobs.id, procrastinate_jobs.status
+            WITH gone AS (
+                DELETE FROM procrastinate_jobs WHERE id = ANY(:ended) RETURNING id, status
             )
             UPDATE job_records SET state = gone.status::text FROM gone WHERE job_id = gone.id
             RETURNING job_id
         """),
-        {"retention": retention, "limit": limit},
+        {"ended": list(ended)},
     )
     return len(pruned.all())
 
@@ -302,10 +304,8 @@ async def forget_rested_pins(session: Session) -> int:
         update(AccessCode)
         .where(
             AccessCode.pin_fingerprint.is_not(None),
-            or_(
-                AccessCode.revoked_at < func.now() - PIN_REST,
-                AccessCode.cancelled_at < func.now() - PIN_REST,
-            ),
+            AccessCode.pin_sealed.is_(None),
+            func.coalesce(AccessCode.revoked_at, AccessCode.cancelled_at) < func.now() - PIN_REST,
         )
         .values(pin_fingerprint=None)
         .returning(AccessCode.id)

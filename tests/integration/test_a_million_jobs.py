@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -16,14 +16,21 @@ from sqlalchemy import event
 from pinqueue import jobs
 from pinqueue.db import WEB_LIMITS, Database, Session, driver_connection
 from pinqueue.schedule import LATE_AFTER
-from pinqueue.store import sweeping
+from pinqueue.store import deliveries, queue, sweeping
 from pinqueue.store.queue import STATES, JobFilter
 from tests.conftest import made_database
 from tests.crowds import BUSY, PAST, QUIET, fill
 
 pytestmark = pytest.mark.anyio
 
-LARGE = {"procrastinate_jobs", "operations", "access_codes", "job_records", "reservations"}
+LARGE = {
+    "procrastinate_events",
+    "procrastinate_jobs",
+    "operations",
+    "access_codes",
+    "job_records",
+    "reservations",
+}
 QUICK = 0.1
 """Seconds for each list and for the health, with two million jobs."""
 DEEP = timedelta(days=5)
@@ -94,7 +101,7 @@ async def read_whole(session: Session, heard: list[tuple[str, Any]]) -> set[str]
     connection = await driver_connection(session)
     found: set[str] = set()
     for statement, parameters in heard:
-        if not statement.lstrip().startswith(("SELECT", "WITH")):
+        if not statement.lstrip().startswith(("SELECT", "WITH", "UPDATE")):
             continue
         plan = await connection.execute(b"EXPLAIN (FORMAT JSON) " + statement.encode(), parameters)
         row = await plan.fetchone()
@@ -137,6 +144,39 @@ async def test_finding_what_is_late_reads_no_large_table_from_end_to_end(
         with overheard(crowded) as heard:
             found = await sweeping.unconfirmed(session, LATE_AFTER)
         assert 0 < len(found) < 1000
+        assert await read_whole(session, heard) & LARGE == set()
+
+
+AGO = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda session: sweeping.stalled_jobs(session, AGO),
+        lambda session: sweeping.due_without_job(session, AGO, 1000),
+        lambda session: sweeping.given_up(session, AGO),
+        lambda session: sweeping.prune_jobs(session, timedelta(hours=24)),
+        lambda session: sweeping.forget_rested_pins(session),
+        lambda session: deliveries.due_without_job(session, AGO, 1000),
+        lambda session: sweeping.lost_fetches(session, AGO, 1000),
+        lambda session: queue.jobs(
+            session,
+            JobFilter(queues=("generate_pin",), state=queue.RETRYABLE),
+            newest_first=False,
+            after=None,
+            limit=1000,
+        ),
+    ],
+    ids=["stalled", "jobless", "given-up", "prune", "forget", "deliveries", "fetches", "retry-all"],
+)
+async def test_what_is_looked_for_now_and_then_reads_no_large_table_from_end_to_end(
+    look: Callable[[Session], Awaitable[object]], crowded: Database
+) -> None:
+    async with crowded.transaction() as session:
+        with overheard(crowded) as heard:
+            await look(session)
+        assert heard
         assert await read_whole(session, heard) & LARGE == set()
 
 

@@ -16,6 +16,7 @@ from pinqueue.models import Reservation
 from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
+from pinqueue.store import sweeping
 from pinqueue.store.queue import JobFilter
 from tests import factories
 from tests.operating import LIST, execute, held, ring, until
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.anyio
 BOTH = {"generate_pin_cancelled": True, "revoke_pin_cancelled": True}
 NEITHER = {"generate_pin_cancelled": False, "revoke_pin_cancelled": False}
 TODAY = datetime.now(UTC).replace(microsecond=0)
+WAITING_FOR_A_LOCK = """
+    SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 CHECK_IN, CHECK_OUT = TODAY + timedelta(days=1), TODAY + timedelta(days=3)
 
 
@@ -614,6 +618,19 @@ async def test_health_counts_the_same_as_counting_the_rows(
         " GROUP BY 1, 2 HAVING sum(change) <> 0 ORDER BY 1, 2",
     )
     assert summed == rows
+
+
+async def test_health_counts_nothing_of_jobs_truncated_while_a_sweep_sums_up(
+    booked: Database,
+) -> None:
+    async with booked.transaction() as session:
+        await sweeping.fold_job_counts(session)
+        truncating = asyncio.create_task(execute(booked, "TRUNCATE procrastinate_jobs CASCADE"))
+        await until(lambda: factories.rows(booked, WAITING_FOR_A_LOCK))
+    await truncating
+    async with booked.transaction() as session:
+        health = await jobs.get_queue_health(session)
+    assert {sum(states.values()) for states in health["queues"].values()} == {0}
 
 
 async def test_health_shows_who_holds_what_for_how_long(bench: Workbench, prompt: Control) -> None:
