@@ -88,7 +88,7 @@ class EventType(enum.StrEnum):
 
 class ReservationStatus(enum.StrEnum):
     PENDING = "pending"
-    """Known, but no PIN: an inquiry, a request, a hold."""
+    """Known, but no PIN: an inquiry, a request, a hold, or a stay of which a part is not told."""
     CONFIRMED = "confirmed"
     BLOCKED = "blocked"
     """No guest: the owner's own time, maintenance. No PIN."""
