@@ -51,7 +51,7 @@ SOURCES: Final = """
     FROM sources ORDER BY id
 """
 ENDPOINTS: Final = """
-    SELECT endpoint.id AS endpoint, url, events, private, enabled, disabled_reason,
+    SELECT endpoint.id AS endpoint, url, events, private, with_pin, enabled, disabled_reason,
            (SELECT count(*) FROM deliveries
             WHERE endpoint_id = endpoint.id AND state = 'waiting') AS waiting,
            last.last_status, last.last_error
@@ -125,8 +125,9 @@ async def view(
 async def reveal(session: Session, sealer: Sealer, actor: str, access_code_id: int) -> Pin:
     """A code's PIN. The audit row commits with the caller's transaction, before anyone sees it."""
     code, sealed = await _code_with_pin(session, access_code_id)
+    pin = sealer.open_pin(code.id, sealed)
     await store.record(session, actor, "code:revealed", code=code)
-    return sealer.open_pin(code.id, sealed)
+    return pin
 
 
 async def verify(

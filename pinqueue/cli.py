@@ -582,6 +582,9 @@ def endpoints_add(
         str | None, typer.Option(help="whsec_...; a new one is made if not given.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="It is in a private network.")] = False,
+    with_pin: Annotated[
+        bool, typer.Option("--with-pin", help="Post the PINs too; each time is audited.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Have events posted to a URL, and print the secret they are signed with, once."""
@@ -597,6 +600,7 @@ def endpoints_add(
             events=event or [],
             secret=secret,
             private=private,
+            with_pin=with_pin,
         )
 
     made = _with_session(add)

@@ -6,14 +6,16 @@ records nothing. A worker that dies in between posts again: endpoints tell repea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from pinqueue import logs, store
+from pinqueue import audit, logs, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import ConfigInvalid, StateChanged, TryLater
-from pinqueue.lifecycle import DeliveryState
-from pinqueue.models import Endpoint
+from pinqueue.lifecycle import CODE_ENDED, CodeState, DeliveryState
+from pinqueue.models import AccessCode, Endpoint
 from pinqueue.outcomes import new_event_id
 from pinqueue.posting import Answer, Poster
 from pinqueue.sealing import Sealer
@@ -47,7 +49,8 @@ async def deliver(db: Database, sealer: Sealer, poster: Poster, delivery_id: int
         claim = await deliveries.claim(session, delivery_id)
         if claim is None or await _is_hopeless(session, claim):
             return
-    answer = await _post(sealer, poster, claim)
+        letter = await _letter(session, sealer, claim)
+    answer = letter if isinstance(letter, Answer) else await _post(poster, claim, letter)
     try:
         async with db.transaction() as session:
             retry_at = await _record(session, claim, answer)
@@ -79,20 +82,52 @@ async def _is_hopeless(session: Session, claim: Claimed) -> bool:
     return True
 
 
-async def _post(sealer: Sealer, poster: Poster, claim: Claimed) -> Answer:
+@dataclass(frozen=True)
+class Letter:
+    """What is posted and never stored: it may hold a PIN."""
+
+    secret: str = field(repr=False)
+    body: Mapping[str, Any] = field(repr=False)
+
+
+async def _letter(session: Session, sealer: Sealer, claim: Claimed) -> Letter | Answer:
+    """Made anew for each try; the answer that stands for it where a key is missing."""
     delivery, endpoint = claim.delivery, claim.endpoint
+    body: dict[str, Any] = delivery.body
     try:
         secret = _open_secret(sealer, endpoint)
+        if endpoint.with_pin:
+            pin = await _pin(session, sealer, endpoint.id, body["data"]["access_code_id"])
+            body = {**body, "data": {**body["data"], "pin": pin}}
     except ConfigInvalid as error:  # recorded as the reason, so that a person finds the setting
         return Answer(None, str(error))
-    return await poster.post(
-        endpoint.url,
-        secret,
-        delivery.event_id,
-        delivery.body,
+    return Letter(secret, body)
+
+
+async def _pin(
+    session: Session, sealer: Sealer, endpoint_id: str, access_code_id: int
+) -> str | None:
+    """The digits as they are now, on record as revealed before they leave. None for a code whose
+    PIN is wiped, or taken back: nobody is to be told a PIN that is coming off its door."""
+    code = await session.get_one(AccessCode, access_code_id)
+    if code.state in CODE_ENDED or code.state == CodeState.REVOKING:
+        return None
+    pin = await audit.reveal(session, sealer, f"endpoint:{endpoint_id}", access_code_id)
+    return pin.digits()
+
+
+async def _post(poster: Poster, claim: Claimed, letter: Letter) -> Answer:
+    answer = await poster.post(
+        claim.endpoint.url,
+        letter.secret,
+        claim.delivery.event_id,
+        letter.body,
         claim.now,
-        private=endpoint.private,
+        private=claim.endpoint.private,
     )
+    if claim.endpoint.with_pin and answer.status is not None:
+        return replace(answer, reason="")  # it may quote what was posted
+    return answer
 
 
 def _open_secret(sealer: Sealer, endpoint: Endpoint) -> str:

@@ -194,9 +194,10 @@ async def add_endpoint(
     events: Sequence[str] = (),
     secret: str | None = None,
     private: bool = False,
+    with_pin: bool = False,
 ) -> str:
-    """Have events posted there, of all types where none is named. Returns the signing secret, a new
-    one where none is given. It is not shown again."""
+    """Have events posted there, of all types where none is named, with the PIN where that is asked
+    for. Returns the signing secret, a new one where none is given. It is not shown again."""
     _check_name("endpoint", endpoint_id)
     posting.check_url(url, private=private)
     if unknown := sorted(set(events) - set(EventType)):
@@ -210,10 +211,17 @@ async def add_endpoint(
             secret=sealer.seal(f"endpoint:{endpoint_id}", secret),
             events=list(dict.fromkeys(events)) or list(EventType),
             private=private,
+            with_pin=with_pin,
         )
     )
     await store.record(
-        session, actor, "endpoint:added", endpoint=endpoint_id, events=list(events), private=private
+        session,
+        actor,
+        "endpoint:added",
+        endpoint=endpoint_id,
+        events=list(events),
+        private=private,
+        with_pin=with_pin,
     )
     return secret
 

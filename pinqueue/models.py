@@ -492,6 +492,9 @@ class Endpoint(Base):
     private: Mapped[bool] = mapped_column(
         server_default=text("false"), comment="It may lie in a private network"
     )
+    with_pin: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="What is posted there has the PIN in it"
+    )
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     created_at: Mapped[datetime] = _created_at()
     disabled_at: Mapped[datetime | None]
@@ -558,7 +561,9 @@ class AuditEvent(Base):
 
     id: Mapped[int] = _id()
     at: Mapped[datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
-    actor: Mapped[str] = mapped_column(comment="source:NAME, worker, sweep, cli:USER or key:NAME")
+    actor: Mapped[str] = mapped_column(
+        comment="source:NAME, worker, sweep, cli:USER, key:NAME or endpoint:NAME"
+    )
     event: Mapped[str] = mapped_column(comment="What happened, as thing:what, e.g. code:active")
     reservation_id: Mapped[str | None]
     access_code_id: Mapped[int | None]

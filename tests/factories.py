@@ -46,10 +46,25 @@ async def add_source(
 
 
 async def add_endpoint(
-    db: Database, seal: Sealer, url: str, *, name: str = "desk", events: tuple[str, ...] = ()
+    db: Database,
+    seal: Sealer,
+    url: str,
+    *,
+    name: str = "desk",
+    events: tuple[str, ...] = (),
+    with_pin: bool = False,
 ) -> None:
     async with db.transaction() as session:
-        await inventory.add_endpoint(session, seal, "test", name, url, events=events, secret=SECRET)
+        await inventory.add_endpoint(
+            session,
+            seal,
+            "test",
+            name,
+            url,
+            events=events,
+            secret=SECRET,
+            with_pin=with_pin,
+        )
 
 
 def booking(reservation_id: str = "res-1", **changes: Any) -> Booking:

@@ -47,6 +47,8 @@ class Receiver:
     posted: list[Posted] = field(default_factory=list)
     meanwhile: Callable[[], object] | None = None
     """Done between taking a post and answering it."""
+    echoes: bool = False
+    """Whether an answer holds what was posted."""
     holding: threading.Event | None = None
     """No post is answered before this is set."""
     scheme: str = "http"
@@ -83,9 +85,10 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             self.send_response(receiver.status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
-            self.send_header("content-length", str(len(receiver.answer)))
+            answer = raw if receiver.echoes else receiver.answer
+            self.send_header("content-length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(receiver.answer)
+            self.wfile.write(answer)
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing on the tests' standard error."""

@@ -64,13 +64,21 @@ def started(house: House, *points: str) -> Running:
     return house.start("worker", settings=install(house.folder, *points))
 
 
-def test_a_worker_tells_an_endpoint_and_hooks_what_became_of_a_pin_and_never_the_pin(
-    house: House, receiver: Receiver, tmp_path: Path
+@pytest.fixture
+def trusted() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def test_a_worker_tells_what_became_of_a_pin_and_the_pin_only_to_whom_it_is_to_be_told(
+    house: House, receiver: Receiver, trusted: Receiver, tmp_path: Path
 ) -> None:
     house.set_up({"sim-zigbee-1": "zigbee"})
     house.receive("res-1")
     pin = pin_of(house)
     done(house.run("endpoints", "add", "desk", receiver.url, "--secret", SECRET))
+    with_pin = ("--with-pin", "--event", "code.active", "--secret", SECRET)
+    done(house.run("endpoints", "add", "trusted", trusted.url, *with_pin))
     house.change(
         "UPDATE operations SET due_at = now(), next_at = now() WHERE kind = 'generate';"
         "UPDATE procrastinate_jobs SET scheduled_at = now() WHERE queue_name = 'generate_pin'"
@@ -96,6 +104,11 @@ def test_a_worker_tells_an_endpoint_and_hooks_what_became_of_a_pin_and_never_the
         ("complain", "code.revoked"),
     }
     assert house.states() == ["revoked"]
+    (told_with_it,) = trusted.wait_for(1)
+    assert told_with_it.verified()["data"].pop("pin") == pin
+    assert house.ask("SELECT actor FROM audit_events WHERE event = 'code:revealed'")[1:] == [
+        {"actor": "endpoint:trusted"}
+    ]
     everything = worker.log() + told.read_text() + str(receiver.posted)
     assert leaks(everything, [pin]) == set()
     assert SECRET not in worker.log()
@@ -123,6 +136,7 @@ def test_an_endpoint_is_added_tried_listed_and_removed(house: House, receiver: R
             "url": receiver.url,
             "events": ["code.active"],
             "private": False,
+            "with_pin": False,
             "enabled": True,
             "disabled_reason": None,
             "waiting": 0,
@@ -151,6 +165,7 @@ def test_an_endpoint_is_added_tried_listed_and_removed(house: House, receiver: R
 REFUSED = {
     ("add", "desk", "http://example.com/"): "url: must be https, or http on loopback",
     ("add", "desk", "https://10.0.0.5/"): "--private",
+    ("add", "desk", "http://example.com/", "--with-pin"): "url: must be https, or http on loopback",
     ("add", "desk", "https://example.com/", "--event", "code.guessed"): "'code.guessed' is not one",
     ("add", "desk", "https://example.com/", "--secret", "short"): "secret: must be whsec_",
     ("add", "no/name", "https://example.com/"): "endpoint: name it",

@@ -11,10 +11,12 @@ import pytest
 from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.operations import Workbench
+from pinqueue.posting import Poster
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
 from tests.conftest import made_database
 from tests.operating import a_workbench
+from tests.receiving import Receiver, receiving
 from tests.serving import Web, serving
 
 
@@ -44,6 +46,21 @@ def prompt(doors: Control) -> Control:
     """Doors that take what they are sent at once, where they are within reach."""
     doors.settings(zigbee_seconds=0, bluetooth_seconds=0)
     return doors
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """An endpoint's server."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def poster() -> AsyncIterator[Poster]:
+    """What a worker posts with."""
+    poster = Poster()
+    yield poster
+    await poster.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,25 +37,12 @@ from tests.operating import (
     ring,
     until,
 )
-from tests.receiving import Receiver, receiving
+from tests.receiving import Receiver
 
 pytestmark = pytest.mark.anyio
 
 RETENTION = timedelta(hours=24)
 REFUSED = 28841105
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def poster() -> AsyncIterator[Poster]:
-    poster = Poster()
-    yield poster
-    await poster.close()
 
 
 @pytest.fixture

@@ -123,10 +123,18 @@ async def test_f22_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or
             "retries": 20,
         }
     )
-    with everything_logged() as recorder, receiving() as receiver:
+    with everything_logged() as recorder, receiving() as receiver, receiving() as trusted:
         db = Database(settings.database_url, pool_size=10)
         await build_houses(db, prompt, houses)
         await factories.add_endpoint(db, planner.sealer, receiver.url)
+        await factories.add_endpoint(
+            db,
+            planner.sealer,
+            trusted.url,
+            name="trusted",
+            events=("code.active", "code.revoked"),
+            with_pin=True,
+        )
         await tell_all(db, planner, houses, ReservationStatus.CONFIRMED)
         canaries = await pins_of(db, planner)
         # Failures tell most: of every kind, and with whatever the library that fails has to say.
@@ -138,6 +146,7 @@ async def test_f22_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or
         async with a_worker(settings, concurrency=20):
             await until(lambda: all_are(db, "active"), seconds=80)
             canaries |= await pins_of(db, planner)
+            await until(lambda: all_are(db, "delivered", "deliveries"), seconds=80)
             while_live = await dump(db)
             await tell_all(db, planner, houses, ReservationStatus.CANCELLED)
             await until(lambda: all_are(db, "revoked"), seconds=80)
@@ -151,6 +160,11 @@ async def test_f22_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or
     assert leaks(recorder.text(), canaries) == set()
     assert leaks(str([(one.headers, one.raw) for one in receiver.posted]), canaries) == set()
     assert len(receiver.posted) >= 3 * codes, "each was told of: planned, on its door, off it"
+    told = {(body["type"], body["data"]["pin"]) for body in trusted.bodies()}
+    revealed = {pin for kind, pin in told if kind == "code.active"}
+    assert len(revealed) > codes / 2 * 0.99, "each stay has one PIN for a length"
+    assert revealed <= canaries
+    assert {pin for kind, pin in told if kind == "code.revoked"} == {None}
     heard = {line.split(" ", 1)[0].split(".")[0] for line in recorder.lines}
     assert heard >= {"procrastinate", "sqlalchemy", "pinqueue"}, "all of them were listened to"
 

@@ -21,8 +21,8 @@ LAYERS = """
     sweep
     fetching
     fetchers
-    operations inventory audit health deliveries monitoring
-    jobs
+    operations inventory health deliveries monitoring
+    jobs audit
     reservations
     codes
     outcomes
