@@ -997,18 +997,53 @@ def codes_reveal(code: CodeId, json: Json = False) -> None:
 
 
 @codes.command("reissue")
-def codes_reissue(code: CodeId, json: Json = False) -> None:
-    """Give the stay another PIN on this lock. One that is on the door comes off first."""
-    sealer = sealing.sealer(config.read_settings())
+def codes_reissue(
+    code: Annotated[
+        int | None,
+        typer.Argument(min=1, max=2**63 - 1, help="Its number in `pinqueue codes list`."),
+    ] = None,
+    reservation: OfStay = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Give a stay another PIN, on one lock or on all. One that is on a door comes off first."""
+    if (code is None) == (reservation is None):
+        raise typer.BadParameter("give the number of a code, or --reservation")
+    planner = _planner(config.read_settings())
 
-    async def reissue(session: Session) -> dict[str, Any]:
-        now = await store.now(session)
-        given = await access_codes.reissue(session, sealer, _actor(), code, now=now)
-        return {"code": given.id, "reservation_id": given.reservation_id, "state": given.state}
+    async def reissue(session: Session) -> list[dict[str, Any]]:
+        now, actor = await store.now(session), _actor()
+        if reservation is not None:
+            done = await stays.reissue(session, planner, actor, reservation, now, dry_run=dry_run)
+            found = list(done)
+        else:
+            assert code is not None  # noqa: S101  # one of the two, says the check above
+            given = planner.sealer, actor, code
+            found = [await access_codes.reissue(session, *given, now=now, dry_run=dry_run)]
+        return [
+            {
+                "code": one.id,
+                "reservation_id": one.reservation_id,
+                "lock_id": one.lock_id,
+                "state": one.state,
+                "comes_off_first": access_codes.comes_off_first(one),
+            }
+            for one in found
+        ]
 
     told = _with_session(reissue)
-    after = "it has another PIN" if told["state"] == "scheduled" else "its PIN comes off first"
-    _tell(json, f"access code {code} is {told['state']}: {after}", **told)
+    facts = {"codes": told} if code is None else told[0]
+    _tell(json, "\n".join(_reissue_text(one, dry_run) for one in told), **facts, dry_run=dry_run)
+
+
+def _reissue_text(told: dict[str, Any], dry_run: bool) -> str:
+    if told["comes_off_first"]:
+        what = "its PIN would come off first" if dry_run else "its PIN comes off first"
+    else:
+        what = "it would get another PIN at once" if dry_run else "it has another PIN"
+    return f"access code {told['code']} on {told['lock_id']} is {told['state']}: {what}"
 
 
 @codes.command("verify")

@@ -23,7 +23,7 @@ from pinqueue.lifecycle import (
     ReservationStatus,
 )
 from pinqueue.locks import Window
-from pinqueue.models import AccessCode, Lock, Operation
+from pinqueue.models import AccessCode, Lock, Operation, Reservation
 from pinqueue.schedule import due_times
 from pinqueue.sealing import Sealer
 
@@ -303,34 +303,26 @@ async def begin_anew(session: Session, code: AccessCode) -> None:
 async def replace_pin(session: Session, sealer: Sealer, actor: str, code: AccessCode) -> None:
     """Other digits, and another name, for a code whose PIN its lock does not take."""
     await begin_anew(session, code)
-    await _give_other_pin(session, sealer, actor, code)
+    await _give_other_pin(session, sealer, actor, code, {})
 
 
 async def reissue(
-    session: Session, sealer: Sealer, actor: str, access_code_id: int, *, now: datetime
+    session: Session,
+    sealer: Sealer,
+    actor: str,
+    access_code_id: int,
+    *,
+    now: datetime,
+    dry_run: bool = False,
 ) -> AccessCode:
     """Give a stay another PIN on this lock: its PIN may be known to somebody it should not be.
 
     Digits that never were near a door are replaced at once. Others come off first; once they are
     seen to be off, the stay is planned again and gets a new code. Asked again meanwhile, nothing
-    more happens. Returns the code asked about, as it is now.
+    more happens. Returns the code asked about, as it is now; with `dry_run` nothing is changed.
 
     Raises NotFound, and Conflict where no PIN is wanted any more.
     """
-    code = await _code_of_wanted_stay(session, access_code_id, now)
-    if code.state == CodeState.SCHEDULED:
-        await _give_other_pin(session, sealer, actor, code)
-        return code
-    if code.state == CodeState.REVOKING:
-        await withdraw(session, actor, code, now=now)
-        return code
-    await store.record(session, actor, "code:reissued", code=code)
-    await withdraw(session, actor, code, now=now)
-    await outcomes.announce(session, EventType.CODE_CHANGED, code)
-    return code
-
-
-async def _code_of_wanted_stay(session: Session, access_code_id: int, now: datetime) -> AccessCode:
     found = await session.get(AccessCode, access_code_id)
     if found is None:
         raise unknown(access_code_id)
@@ -339,23 +331,61 @@ async def _code_of_wanted_stay(session: Session, access_code_id: int, now: datet
     code = await store.code_for_update(session, access_code_id)
     if code.state in CODE_ENDED:
         raise Conflict(f"access code {code.id} is {code.state}: it has no PIN any more")
+    await reissue_all(session, sealer, actor, stay, [code], now=now, dry_run=dry_run)
+    return code
+
+
+def comes_off_first(code: AccessCode) -> bool:
+    """Whether its PIN is on the door, or may be: before another is made, it is taken off."""
+    return code.state != CodeState.SCHEDULED
+
+
+async def reissue_all(
+    session: Session,
+    sealer: Sealer,
+    actor: str,
+    stay: Reservation | None,
+    live: Sequence[AccessCode],
+    *,
+    now: datetime,
+    dry_run: bool,
+) -> None:
+    """The same for several codes of a stay, whose doors get one PIN where their lengths allow."""
     if (
         stay is None
         or stay.status != ReservationStatus.CONFIRMED
         or stay.pins_withheld_at is not None
-        or code.ends_at <= now
+        or all(code.ends_at <= now for code in live)
     ):
-        raise Conflict(f"reservation {code.reservation_id} wants no PIN now, so none is made")
-    return code
+        raise Conflict(f"reservation {live[0].reservation_id} wants no PIN now, so none is made")
+    if dry_run:
+        return
+    preferred: dict[int, pins.Pin] = {}
+    for code in live:
+        if not comes_off_first(code):
+            await _give_other_pin(session, sealer, actor, code, preferred)
+            continue
+        if code.state != CodeState.REVOKING:
+            await store.record(session, actor, "code:reissued", code=code)
+            await outcomes.announce(session, EventType.CODE_CHANGED, code)
+        await withdraw(session, actor, code, now=now)
 
 
 def unknown(access_code_id: int) -> NotFound:
     return NotFound(f"there is no access code {access_code_id}: `pinqueue codes list` shows them")
 
 
-async def _give_other_pin(session: Session, sealer: Sealer, actor: str, code: AccessCode) -> None:
+async def _give_other_pin(
+    session: Session,
+    sealer: Sealer,
+    actor: str,
+    code: AccessCode,
+    preferred: dict[int, pins.Pin],
+) -> None:
+    """Digits of its stay's other doors, `preferred`, where they are free."""
+    length = pins.LENGTHS[(await session.get_one(Lock, code.lock_id)).protocol]
     for _ in range(CHOICES):
-        pin = pins.choose(pins.LENGTHS[(await session.get_one(Lock, code.lock_id)).protocol])
+        pin = preferred.get(length) or pins.choose(length)
         fingerprint = sealer.fingerprint(code.lock_id, pin)
         if fingerprint != code.pin_fingerprint and await store.replace_pin(
             session,
@@ -364,9 +394,11 @@ async def _give_other_pin(session: Session, sealer: Sealer, actor: str, code: Ac
             pin_fingerprint=fingerprint,
             pin_hash=None,
         ):
+            preferred.setdefault(length, pin)
             await store.record(session, actor, "code:pin_replaced", code=code)
             await outcomes.announce(session, EventType.CODE_CHANGED, code)
             return
+        preferred.pop(length, None)
     raise Conflict(f"no free PIN found for lock {code.lock_id} in {CHOICES} tries")
 
 

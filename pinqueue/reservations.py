@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from pinqueue.db import Session
 from pinqueue.errors import BookingInvalid, Conflict, NotFound
 from pinqueue.lifecycle import CodeState, OperationKind, ReservationStatus
 from pinqueue.locks import Window
-from pinqueue.models import Listing, Lock, Reservation, Source
+from pinqueue.models import AccessCode, Listing, Lock, Reservation, Source
 from pinqueue.schedule import can_be_stay, check_lead, check_stay, to_instant
 from pinqueue.sealing import Sealer
 from pinqueue.tellings import Telling, Version
@@ -299,6 +300,25 @@ async def withhold(
         await session.flush()
         await store.record(session, actor, "reservation:pins_withheld", reservation_id=stay.id)
     return cancelled
+
+
+async def reissue(
+    session: Session,
+    planner: Planner,
+    actor: str,
+    reservation_id: str,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+) -> Sequence[AccessCode]:
+    """Give a stay another PIN on all its doors: see `codes.reissue`. Returns its codes as they are
+    now. Raises NotFound, and Conflict where no PIN is wanted, or none is there."""
+    stay = await _stay(session, reservation_id)
+    live = await store.live_codes(session, stay.id)
+    if not live:
+        raise Conflict(f"reservation {stay.id} has no PIN that another could take the place of")
+    await codes.reissue_all(session, planner.sealer, actor, stay, live, now=now, dry_run=dry_run)
+    return live
 
 
 async def plan(

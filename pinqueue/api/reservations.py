@@ -15,6 +15,9 @@ from pinqueue.api.shapes import (
     GrantBody,
     OfCode,
     OfReservation,
+    ReissueBody,
+    Reissued,
+    ReissuedStay,
     Reservation,
     ReservationBody,
     Reservations,
@@ -24,6 +27,7 @@ from pinqueue.api.shapes import (
 )
 from pinqueue.db import Session
 from pinqueue.lifecycle import ReservationStatus
+from pinqueue.models import AccessCode
 from pinqueue.reservations import Booking
 from pinqueue.store import lists
 from pinqueue.store.queue import JobFilter
@@ -148,16 +152,43 @@ async def reveal_code(call: Call, given: OfCode) -> tuple[int, Revealed]:
     return 200, Revealed(pin=pin.digits())
 
 
-@CODES.route("POST", "/api/codes/{id}/reissue", "operate", {200: Code}, refused=[404, 409])
-async def reissue_code(call: Call, given: OfCode) -> tuple[int, Code]:
+@CODES.route("POST", "/api/codes/{id}/reissue", "operate", {200: Reissued}, refused=[404, 409])
+async def reissue_code(call: Call, given: OfCode, body: ReissueBody) -> tuple[int, Reissued]:
     """Give the stay another PIN on that lock.
 
     A code still `scheduled` gets other digits at once. Another comes off its door first; once it is
     seen to be off, a new code with other digits is made: look at the reservation's codes.
     """
     now = await store.now(call.session)
-    code = await codes.reissue(call.session, call.planner.sealer, call.actor, given.id, now=now)
-    return 200, Code.model_validate(code)
+    code = await codes.reissue(
+        call.session, call.planner.sealer, call.actor, given.id, now=now, dry_run=body.dry_run
+    )
+    return 200, _reissued(code, body)
+
+
+@CODES.route(
+    "POST",
+    "/api/reservations/{id}/reissue",
+    "operate",
+    {200: ReissuedStay},
+    refused=[404, 409],
+)
+async def reissue_reservation(
+    call: Call, given: OfReservation, body: ReissueBody
+) -> tuple[int, ReissuedStay]:
+    """Give the stay another PIN on all its doors.
+
+    As for one code; the doors get one PIN again where their lengths allow.
+    """
+    now = await store.now(call.session)
+    found = await reservations.reissue(
+        call.session, call.planner, call.actor, given.id, now, dry_run=body.dry_run
+    )
+    return 200, ReissuedStay(codes=[_reissued(code, body) for code in found])
+
+
+def _reissued(code: AccessCode, body: ReissueBody) -> Reissued:
+    return Reissued.of(code, comes_off_first=codes.comes_off_first(code), dry_run=body.dry_run)
 
 
 def _booking(reservation_id: str, body: ReservationBody, now: datetime) -> Booking:

@@ -171,6 +171,27 @@ class Codes(Told):
     codes: list[Code]
 
 
+class ReissueBody(Body):
+    dry_run: bool = Field(default=False, description="Say what would be done, and do nothing")
+
+
+class Reissued(Code):
+    comes_off_first: bool = Field(
+        description="Its PIN is on the door, or may be: it comes off, then another code is made."
+        " Else its digits are replaced at once"
+    )
+    dry_run: bool
+
+    @classmethod
+    def of(cls, code: models.AccessCode, *, comes_off_first: bool, dry_run: bool) -> Self:
+        told = Code.model_validate(code).model_dump()
+        return cls(**told, comes_off_first=comes_off_first, dry_run=dry_run)
+
+
+class ReissuedStay(Told):
+    codes: list[Reissued] = Field(description="One for each door")
+
+
 class Revealed(Told):
     pin: str = Field(examples=["480917"])
 

@@ -196,6 +196,16 @@ def test_a_stay_gets_another_pin(booked: House) -> None:
     assert told(booked, "codes", "reissue", code)["state"] == "scheduled"
     assert told(booked, "codes", "reveal", code)["pin"] != before
     assert "has another PIN" in shown(booked, "codes", "reissue", code)
+    now = told(booked, "codes", "reveal", code)["pin"]
+    would = told(booked, "codes", "reissue", "--reservation", "res-1", "--dry-run")
+    assert (would["dry_run"], would["codes"][0]["comes_off_first"]) == (True, False)
+    text = shown(booked, "codes", "reissue", code, "--dry-run")
+    assert text.endswith("it would get another PIN at once")
+    assert told(booked, "codes", "reveal", code)["pin"] == now
+    assert not told(booked, "codes", "reissue", "--reservation", "res-1")["dry_run"]
+    assert told(booked, "codes", "reveal", code)["pin"] != now
+    for wrong in ([], [code, "--reservation", "res-1"]):
+        assert booked.run("codes", "reissue", *wrong).returncode == 2
     assert "there is no access code 999999" in refused(booked.run("codes", "reissue", "999999"))
 
 

@@ -166,6 +166,7 @@ def test_an_unknown_listing_is_not_found(desk: Client) -> None:
         ("GET", "/api/jobs/none/generate"),
         ("POST", "/api/codes/999/reveal"),
         ("POST", "/api/codes/999/reissue"),
+        ("POST", "/api/reservations/nobodys/reissue"),
         ("POST", "/api/jobs/999/retry"),
     ],
 )
@@ -300,8 +301,28 @@ def test_no_answer_but_reveal_holds_a_pin(booked: Client) -> None:
 def test_reissue_gives_a_scheduled_code_other_digits_at_once(booked: Client) -> None:
     code = the_code(booked)
     before = reveal(booked, code)
-    assert booked.told(200, "POST", f"/api/codes/{code['id']}/reissue") == code
+    told = booked.told(200, "POST", f"/api/codes/{code['id']}/reissue")
+    assert told == {**code, "comes_off_first": False, "dry_run": False}
     assert reveal(booked, code) != before
+
+
+@pytest.mark.parametrize("path", ["/api/codes/{}/reissue", "/api/reservations/res-1/reissue"])
+def test_a_dry_run_of_a_reissue_says_what_would_be_done_and_does_nothing(
+    booked: Client, path: str
+) -> None:
+    code = the_code(booked)
+    before = reveal(booked, code)
+    answer = booked.told(200, "POST", path.format(code["id"]), {"dry_run": True})
+    (told,) = answer.get("codes", [answer])
+    assert told == {**code, "comes_off_first": False, "dry_run": True}
+    assert reveal(booked, code) == before
+
+
+def test_reissue_by_reservation_gives_every_door_other_digits(booked: Client) -> None:
+    before = reveal(booked, the_code(booked))
+    (told,) = booked.told(200, "POST", "/api/reservations/res-1/reissue")["codes"]
+    assert (told["state"], told["dry_run"]) == ("scheduled", False)
+    assert reveal(booked, told) != before
 
 
 def test_reissue_is_refused_where_no_pin_is_wanted(booked: Client) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from pinqueue import codes, jobs, store
+from pinqueue import codes, jobs, operations, reservations, store
 from pinqueue.errors import Conflict, NotFound
 from pinqueue.lifecycle import CodeState
 from pinqueue.models import AccessCode
@@ -33,6 +34,14 @@ async def reissue(bench: Workbench, code: AccessCode) -> AccessCode:
     async with bench.db.transaction() as session:
         now = await store.now(session)
         return await codes.reissue(session, bench.planner.sealer, "key:desk", code.id, now=now)
+
+
+async def ring_of(bench: Workbench, kind: str, code: AccessCode) -> None:
+    """Ring for this code's operation; `ring` rings for the stay's newest code."""
+    found = [o for o in await factories.operations(bench.db, code) if o.kind == kind][-1]
+    await execute(bench.db, "UPDATE operations SET next_at = now() WHERE id = :id", id=found.id)
+    perform = {"generate": operations.generate, "revoke": operations.revoke}[kind]
+    await perform(bench, found.id, found.job_id)
 
 
 async def audited(bench: Workbench, event: str) -> int:
@@ -83,6 +92,76 @@ async def test_asked_twice_it_happens_once(bench: Workbench, prompt: Control) ->
     assert await ring(bench, "revoke") is None
     assert len(await factories.codes(bench.db)) == 2
     assert await audited(bench, "code:reissued") == 1
+
+
+async def reissue_stay(bench: Workbench, *, dry_run: bool = False) -> list[AccessCode]:
+    async with bench.db.transaction() as session:
+        now = await store.now(session)
+        found = await reservations.reissue(
+            session, bench.planner, "key:desk", "res-1", now, dry_run=dry_run
+        )
+        return list(found)
+
+
+async def everything(bench: Workbench) -> list[list[dict[str, Any]]]:
+    tables = ("access_codes", "operations", "audit_events", "procrastinate_jobs")
+    return [
+        await factories.rows(bench.db, f"SELECT * FROM {table} ORDER BY id") for table in tables
+    ]
+
+
+async def test_f23_a_stay_gets_one_other_pin_on_all_its_doors(
+    bench: Workbench, prompt: Control
+) -> None:
+    doors = [ZIGBEE, "sim-zigbee-2", "sim-bluetooth-1"]
+    locks = {ZIGBEE: "zigbee", "sim-zigbee-2": "zigbee", "sim-bluetooth-1": "bluetooth"}
+    await factories.add_listing(bench.db, ZIGBEE, locks)
+    await book(bench)
+    old = await factories.codes(bench.db)
+    for code in (old[0], old[2]):  # the second door's time has not come
+        await ring_of(bench, "generate", code)
+    told = await reissue_stay(bench)
+    assert [codes.comes_off_first(code) for code in told] == [True, False, True]
+    for code in (old[0], old[2]):
+        await ring_of(bench, "revoke", code)
+    live = [code for code in await factories.codes(bench.db) if code.pin_sealed]
+    for code in live:
+        await ring_of(bench, "generate", code)
+    (pin,) = {digits(bench, code) for code in live}
+    assert [[each for each, *_ in held(prompt, door)] for door in doors] == [[pin]] * 3
+    assert pin != digits(bench, old[0])
+
+
+@pytest.mark.parametrize("on_door", [False, True])
+async def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
+    bench: Workbench, prompt: Control, on_door: bool
+) -> None:
+    code = await (put_on_door(bench, prompt) if on_door else book(bench))
+    before = await everything(bench)
+    prompt.clear_log()
+    (told,) = await reissue_stay(bench, dry_run=True)
+    assert (told.id, told.lock_id, told.state) == (code.id, ZIGBEE, code.state)
+    assert codes.comes_off_first(told) is on_door
+    async with bench.db.transaction() as session:
+        now = await store.now(session)
+        await codes.reissue(
+            session, bench.planner.sealer, "key:desk", code.id, now=now, dry_run=True
+        )
+    assert await everything(bench) == before
+    assert prompt.log() == []
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_stay_that_wants_no_pin_is_refused_whole(bench: Workbench, dry_run: bool) -> None:
+    with pytest.raises(NotFound, match="there is no reservation res-1"):
+        await reissue_stay(bench, dry_run=dry_run)
+    await book(bench)
+    await execute(bench.db, "UPDATE reservations SET pins_withheld_at = now()")
+    with pytest.raises(Conflict, match="wants no PIN now"):
+        await reissue_stay(bench, dry_run=dry_run)
+    await cancel(bench)
+    with pytest.raises(Conflict, match="has no PIN"):
+        await reissue_stay(bench, dry_run=dry_run)
 
 
 async def test_a_failed_code_is_taken_off_before_another_is_made(
