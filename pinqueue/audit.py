@@ -94,8 +94,19 @@ async def stay(session: Session, reservation_id: str) -> dict[str, Any]:
     found = await rows(session, STAY + "WHERE id = :id", id=reservation_id)
     if not found:
         raise reservations.unknown(reservation_id)
+    (told,) = await _with_turnovers(session, found)
     its_codes = await rows(session, CODES, reservation=reservation_id, code=None)
-    return {**found[0], "codes": its_codes}
+    return {**told, "codes": its_codes}
+
+
+async def stays(session: Session, **asked: Any) -> list[dict[str, Any]]:
+    """Stays of a `listing`, of a `status`, or of any where that is None; `limit` of them."""
+    return await _with_turnovers(session, await rows(session, RESERVATIONS, **asked))
+
+
+async def _with_turnovers(session: Session, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    turnovers = await store.turnovers(session, [stay["reservation_id"] for stay in found])
+    return [{**s, "same_day_turnover": turnovers.get(s["reservation_id"])} for s in found]
 
 
 def views() -> list[dict[str, Any]]:

@@ -696,7 +696,8 @@ def reservations_list(
 ) -> None:
     """List stays, the latest check-in first."""
     asked = {"listing": listing, "status": status, "limit": limit}
-    tables.show(_rows(audit.RESERVATIONS, **asked), title="reservations", as_json=json)
+    found = _with_session(lambda s: audit.stays(s, **asked))
+    tables.show(found, title="reservations", as_json=json)
 
 
 @reservations.command("show")

@@ -227,6 +227,7 @@ class Reservation(Base):
             " AND check_in_at IS NOT NULL AND check_out_at IS NOT NULL)",
             name="only_what_is_off_or_pending_lacks_dates",
         ),
+        Index("ix_reservations_listing_id_check_in_at", "listing_id", "check_in_at"),
         CheckConstraint(
             "(status = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled_has_cancelled_at"
         ),
@@ -238,7 +239,7 @@ class Reservation(Base):
         index=True, comment="The second id its source has for it, made ours as the first is"
     )
     source_id: Mapped[str | None] = mapped_column(ForeignKey("sources.id"))
-    listing_id: Mapped[str | None] = mapped_column(ForeignKey("listings.id"), index=True)
+    listing_id: Mapped[str | None] = mapped_column(ForeignKey("listings.id"))
     status: Mapped[str]
     check_in_at: Mapped[datetime | None]
     check_out_at: Mapped[datetime | None]

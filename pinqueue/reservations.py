@@ -14,7 +14,7 @@ from pinqueue.errors import BookingInvalid, Conflict, NotFound
 from pinqueue.lifecycle import CodeState, OperationKind, ReservationStatus
 from pinqueue.locks import Window
 from pinqueue.models import AccessCode, Listing, Lock, Reservation, Source
-from pinqueue.schedule import can_be_stay, check_lead, check_stay, to_instant
+from pinqueue.schedule import can_be_stay, check_lead, check_stay, to_instant, turns_over
 from pinqueue.sealing import Sealer
 from pinqueue.tellings import Telling, Version
 
@@ -351,10 +351,31 @@ async def plan(
             now=now,
             kept=kept,
         )
-    if others := await store.overlapping_stays(session, stay, limit=10):
+    await _tell_of_neighbours(session, actor, stay)
+
+
+async def _tell_of_neighbours(session: Session, actor: str, stay: Reservation) -> None:
+    """What an operator should know: that stays overlap, and that one ends on the day on which
+    another begins."""
+    # Only a tombstone lacks these, says a CHECK, and it has no neighbours.
+    assert stay.listing_id is not None  # noqa: S101
+    assert stay.check_in_at is not None  # noqa: S101
+    assert stay.check_out_at is not None  # noqa: S101
+    starts_at = stay.early_check_in_at or stay.check_in_at
+    ends_at = stay.late_check_out_at or stay.check_out_at
+    own = store.Neighbour(stay.id, stay.check_in_at, stay.check_out_at, starts_at, ends_at)
+    others = await store.neighbours(session, stay, starts_at, ends_at, limit=20)
+    overlaps = [o.id for o in others if o.starts_at < ends_at and o.ends_at > starts_at]
+    if overlaps:
         await store.record(
-            session, actor, "reservation:overlaps", reservation_id=stay.id, others=list(others)
+            session, actor, "reservation:overlaps", reservation_id=stay.id, others=overlaps[:10]
         )
+    listing = await store.listing(session, stay.listing_id)
+    assert listing is not None  # noqa: S101  # a foreign key says so
+    zone = ZoneInfo(listing.time_zone)
+    for leaves, arrives in [pair for other in others for pair in ((own, other), (other, own))]:
+        if turns_over(leaves.check_in_at, leaves.check_out_at, arrives.check_in_at, zone):
+            await store.record_turnover(session, actor, leaves.id, arrives.id)
 
 
 def _not_from_the_future(booking: Booking, now: datetime) -> Booking:

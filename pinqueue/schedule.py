@@ -107,6 +107,14 @@ def check_stay(check_in: datetime, check_out: datetime) -> None:
         )
 
 
+def turns_over(
+    check_in: datetime, check_out: datetime, next_check_in: datetime, zone: ZoneInfo
+) -> bool:
+    """Whether another guest checks in on the local day on which this one checks out."""
+    left, arrives = (moment.astimezone(zone).date() for moment in (check_out, next_check_in))
+    return left == arrives and check_in < next_check_in
+
+
 def check_lead(lead: timedelta) -> timedelta:
     """The lead, or InputInvalid where no PIN can be programmed so long before check-in."""
     if not timedelta(0) <= lead <= LONGEST_STAY:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 
-from pinqueue import audit, codes, jobs, reservations, store
+from pinqueue import audit, codes, jobs, models, reservations, store
 from pinqueue.api import cursors
 from pinqueue.api.calls import Call, Table
 from pinqueue.api.shapes import (
@@ -27,7 +27,6 @@ from pinqueue.api.shapes import (
 )
 from pinqueue.db import Session
 from pinqueue.lifecycle import ReservationStatus
-from pinqueue.models import AccessCode
 from pinqueue.reservations import Booking
 from pinqueue.store import lists
 from pinqueue.store.queue import JobFilter
@@ -46,7 +45,7 @@ async def list_reservations(call: Call, given: ReservationsAsked) -> tuple[int, 
         after=cursors.read(given.cursor),
         limit=given.limit + 1,
     )
-    page = [Reservation.of(stay) for stay in found[: given.limit]]
+    page = await _told(call, *found[: given.limit])
     more = cursors.made(page[-1].id) if len(found) > given.limit else None
     return 200, Reservations(reservations=page, next_cursor=more)
 
@@ -57,7 +56,8 @@ async def get_reservation(call: Call, given: OfReservation) -> tuple[int, Reserv
     stay = await lists.reservation(call.session, given.id)
     if stay is None:
         raise reservations.unknown(given.id)
-    return 200, Reservation.of(stay)
+    (told,) = await _told(call, stay)
+    return 200, told
 
 
 @TABLE.route(
@@ -78,7 +78,8 @@ async def put_reservation(
     now = await store.now(call.session)
     booking = _booking(given.id, body, now)
     stay = await reservations.put(call.session, call.planner, call.actor, booking, now)
-    return 201 if stay.created_at == now else 200, Reservation.of(stay)
+    (told,) = await _told(call, stay)
+    return 201 if stay.created_at == now else 200, told
 
 
 @TABLE.route(
@@ -95,7 +96,11 @@ async def confirm_reservation(call: Call, given: OfReservation) -> tuple[int, Sc
     """
     now = await store.now(call.session)
     stay = await reservations.confirm(call.session, call.planner, call.actor, given.id, now)
-    return 200, ScheduledReservation.of(stay, jobs=await _scheduled_jobs(call.session, stay.id))
+    turnovers = await store.turnovers(call.session, [stay.id])
+    scheduled = await _scheduled_jobs(call.session, stay.id)
+    return 200, ScheduledReservation.of(
+        stay, same_day_turnover=turnovers.get(stay.id), jobs=scheduled
+    )
 
 
 @TABLE.route(
@@ -122,7 +127,8 @@ async def grant_reservation(
         early_check_in=body.early_check_in,
         late_check_out=body.late_check_out,
     )
-    return 200, Reservation.of(stay)
+    (told,) = await _told(call, stay)
+    return 200, told
 
 
 @TABLE.route("DELETE", "/api/reservations/{id}/cancel", "operate", {200: Cancelled}, refused=[404])
@@ -187,7 +193,12 @@ async def reissue_reservation(
     return 200, ReissuedStay(codes=[_reissued(code, body) for code in found])
 
 
-def _reissued(code: AccessCode, body: ReissueBody) -> Reissued:
+async def _told(call: Call, *stays: models.Reservation) -> list[Reservation]:
+    turnovers = await store.turnovers(call.session, [stay.id for stay in stays])
+    return [Reservation.of(stay, same_day_turnover=turnovers.get(stay.id)) for stay in stays]
+
+
+def _reissued(code: models.AccessCode, body: ReissueBody) -> Reissued:
     return Reissued.of(code, comes_off_first=codes.comes_off_first(code), dry_run=body.dry_run)
 
 

@@ -132,6 +132,9 @@ class Reservation(Told):
     late_check_out_at: Instant | None = Field(description="Granted by hand")
     lead: Duration | None = Field(description="null: as its listing or the settings say")
     guest: GuestTold | None
+    same_day_turnover: str | None = Field(
+        description="The stay that checks in on the day on which this one checks out"
+    )
     pins_withheld_at: Instant | None = Field(
         description="Since when its jobs are cancelled by hand, until it is confirmed again"
     )

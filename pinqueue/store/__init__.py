@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -39,6 +40,7 @@ from pinqueue.models import (
     Try,
     WebhookEvent,
 )
+from pinqueue.schedule import LONGEST_STAY, turns_over
 
 T = TypeVar("T")
 
@@ -329,25 +331,101 @@ async def insert_reservation(session: Session, **values: Any) -> bool:
     return inserted is not None
 
 
-async def overlapping_stays(session: Session, stay: Reservation, *, limit: int) -> Sequence[str]:
-    """Other confirmed stays of the same listing that share some time with this one, as booked or as
-    granted by hand."""
-    starts_at = func.coalesce(Reservation.early_check_in_at, Reservation.check_in_at)
-    ends_at = func.coalesce(Reservation.late_check_out_at, Reservation.check_out_at)
-    return (
-        await session.scalars(
-            select(Reservation.id)
-            .where(
-                Reservation.listing_id == stay.listing_id,
-                Reservation.id != stay.id,
-                Reservation.status == ReservationStatus.CONFIRMED,
-                starts_at < (stay.late_check_out_at or stay.check_out_at),
-                ends_at > (stay.early_check_in_at or stay.check_in_at),
-            )
-            .order_by(Reservation.check_in_at)
-            .limit(limit)
+SAME_DAY = timedelta(hours=26)
+"""Two instants of one local day lie no further apart, whatever its clock does."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Another confirmed stay of the same listing, as booked, and as granted by hand."""
+
+    id: str
+    check_in_at: datetime
+    check_out_at: datetime
+    starts_at: datetime
+    ends_at: datetime
+
+
+async def neighbours(
+    session: Session, stay: Reservation, starts_at: datetime, ends_at: datetime, *, limit: int
+) -> list[Neighbour]:
+    """Those that share some time with this stay, or may share a day with either of its ends."""
+    found = await rows(
+        session,
+        """
+        SELECT id, check_in_at, check_out_at, starts_at, ends_at
+        FROM reservations
+        CROSS JOIN LATERAL (
+            SELECT coalesce(early_check_in_at, check_in_at) AS starts_at,
+                   coalesce(late_check_out_at, check_out_at) AS ends_at
+        ) granted
+        WHERE listing_id = :listing_id AND id <> :id AND status = 'confirmed'
+          AND check_in_at > CAST(:starts_at AS timestamptz) - CAST(:longest AS interval)
+          AND starts_at < CAST(:ends_at AS timestamptz) + CAST(:day AS interval)
+          AND ends_at > CAST(:starts_at AS timestamptz) - CAST(:day AS interval)
+        ORDER BY check_in_at LIMIT :limit
+        """,
+        listing_id=stay.listing_id,
+        id=stay.id,
+        starts_at=starts_at,
+        ends_at=ends_at,
+        day=SAME_DAY,
+        longest=LONGEST_STAY + SAME_DAY,  # one that began earlier is over
+        limit=limit,
+    )
+    return [Neighbour(**row) for row in found]
+
+
+async def turnovers(session: Session, ids: Sequence[str]) -> dict[str, str]:
+    """Of these stays, each that ends on a day on which another of its listing begins, with that
+    other."""
+    found = await rows(
+        session,
+        """
+        SELECT stay.id, stay.check_in_at, stay.check_out_at, listing.time_zone,
+               other.id AS next_id, other.check_in_at AS next_check_in_at
+        FROM reservations stay
+        JOIN listings listing ON listing.id = stay.listing_id
+        CROSS JOIN LATERAL (
+            SELECT id, check_in_at FROM reservations
+            WHERE listing_id = stay.listing_id AND status = 'confirmed' AND id <> stay.id
+              AND check_in_at BETWEEN stay.check_out_at - CAST(:day AS interval)
+                                  AND stay.check_out_at + CAST(:day AS interval)
+            ORDER BY check_in_at LIMIT 10
+        ) other
+        WHERE stay.id = ANY(:ids) AND stay.status = 'confirmed'
+        ORDER BY other.check_in_at DESC
+        """,
+        ids=list(ids),
+        day=SAME_DAY,
+    )
+    # Not in SQL: PostgreSQL may know fewer names of time zones than we do.
+    return {
+        row["id"]: row["next_id"]
+        for row in found
+        if turns_over(
+            row["check_in_at"],
+            row["check_out_at"],
+            row["next_check_in_at"],
+            ZoneInfo(row["time_zone"]),
         )
-    ).all()
+    }
+
+
+async def record_turnover(session: Session, actor: str, stay_id: str, next_id: str) -> None:
+    """Audit that a stay ends on the day on which the next begins: once, however often the two are
+    planned."""
+    known = await session.scalar(
+        select(AuditEvent.id)
+        .where(
+            AuditEvent.reservation_id == stay_id,
+            AuditEvent.event == "reservation:turnover",
+            AuditEvent.detail["next"].as_string() == next_id,
+        )
+        .limit(1)
+    )
+    if known is None:
+        await record(session, actor, "reservation:turnover", reservation_id=stay_id, next=next_id)
 
 
 async def stays_to_come(session: Session, source_id: str) -> int:

@@ -169,6 +169,21 @@ def test_a_stay_is_put_confirmed_and_cancelled_without_a_property_system(booked:
     assert "give --early-check-in or --late-check-out" in nothing
 
 
+def test_a_same_day_turnover_is_told(booked: House) -> None:
+    stay = told(booked, "reservations", "show", "res-1")
+    out, listing = stay["check_out_at"], stay["listing_id"]
+    until = (datetime.fromisoformat(out) + timedelta(days=2)).isoformat()
+    dates = ("--check-in", out, "--check-out", until)
+    told(booked, "reservations", "put", "res-9", "--listing", listing, *dates)
+    assert told(booked, "reservations", "show", "res-1")["same_day_turnover"] == "res-9"
+    listed = told(booked, "reservations", "list", "--listing", listing)
+    assert {one["reservation_id"]: one["same_day_turnover"] for one in listed} == {
+        "res-1": "res-9",
+        "res-2": "res-9",
+        "res-9": None,
+    }
+
+
 def test_a_pin_is_verified_from_stdin_on_record_and_never_printed(booked: House) -> None:
     code = str(booked.value("SELECT min(id) FROM access_codes"))
     pin = told(booked, "codes", "reveal", code)["pin"]

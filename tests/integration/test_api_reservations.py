@@ -236,6 +236,17 @@ def test_a_stay_cancelled_before_its_dates_were_told_cannot_be_confirmed(
 # Lists
 
 
+def test_a_same_day_turnover_is_told_with_the_next_stay(booked: Client) -> None:
+    out = booked.get("/api/reservations/res-1")["check_out"]
+    assert booked.get("/api/reservations/res-1")["same_day_turnover"] is None
+    until = (instant(out) + timedelta(days=2)).isoformat()
+    told = booked.told(201, "PUT", "/api/reservations/res-2", stay(check_in=out, check_out=until))
+    assert told["same_day_turnover"] is None
+    assert booked.get("/api/reservations/res-1")["same_day_turnover"] == "res-2"
+    listed = booked.get("/api/reservations")["reservations"]
+    assert [one["same_day_turnover"] for one in listed] == ["res-2", None]
+
+
 def test_the_list_pages_through_every_stay_once(desk: Client) -> None:
     names = [f"res-{number}" for number in range(5)]
     for name in names:

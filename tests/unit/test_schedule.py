@@ -17,6 +17,7 @@ from pinqueue.schedule import (
     next_look,
     next_retry,
     to_instant,
+    turns_over,
 )
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -265,6 +266,24 @@ def test_there_are_as_many_tries_again_as_set_and_each_waits_twice_as_long(
     tries = [next_retry(n, retries, backoff, NOON) for n in range(1, retries + 2)]
     assert tries.pop() is None
     assert [at - NOON for at in tries if at] == [backoff * 2**n for n in range(retries)]
+
+
+@pytest.mark.parametrize(
+    ("next_check_in", "turns"),
+    [
+        ("2026-11-03T23:59+01:00", True),
+        ("2026-11-03T00:00+01:00", True),
+        ("2026-11-04T00:00+01:00", False),
+        ("2026-11-02T23:59+01:00", False),
+    ],
+)
+def test_a_stay_turns_over_on_the_local_day_on_which_the_next_guest_comes(
+    next_check_in: str, turns: bool
+) -> None:
+    check_in, check_out, next_ = map(
+        datetime.fromisoformat, ("2026-11-01T15:00Z", "2026-11-03T10:00Z", next_check_in)
+    )
+    assert turns_over(check_in, check_out, next_, ZoneInfo("Europe/Berlin")) is turns
 
 
 @given(moments, waits, waits)
