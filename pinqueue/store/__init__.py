@@ -50,8 +50,12 @@ BUFFER_MOST = timedelta(days=1)
 
 def _held(query: Select[T]) -> Select[T]:
     """Its rows locked until the transaction ends, and read as they are now: a caller's session may
-    know them from before it had to wait for somebody who changed them."""
-    return query.with_for_update().execution_options(populate_existing=True)
+    know them from before it had to wait for somebody who changed them.
+
+    FOR NO KEY UPDATE, since no id ever changes. A foreign key's check, which takes its rows in an
+    order of its own, would wait for FOR UPDATE and so for somebody who waits for it.
+    """
+    return query.with_for_update(key_share=True).execution_options(populate_existing=True)
 
 
 async def now(session: Session) -> datetime:

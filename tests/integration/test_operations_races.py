@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pinqueue import operations
+from pinqueue import operations, store
 from pinqueue.errors import TryLater
 from pinqueue.operations import Workbench
 from pinqueue.simulator import Control
@@ -185,6 +185,17 @@ async def test_a_cancel_during_a_running_generate_tears_nothing_and_is_undone_by
     code = await code_of(a)
     assert (code.state, code.pin_sealed, held(prompt)) == ("revoked", None, [])
     assert creates(prompt) == 1
+
+
+async def test_a_worker_does_not_wait_for_the_booking_that_waits_for_it(
+    bench: Workbench, prompt: Control
+) -> None:
+    """It writes an access code twice in one transaction: then PostgreSQL looks at the stay again,
+    which a booking holds that wants the code next."""
+    await book(bench)
+    async with bench.db.transaction() as booking:
+        await store.reservation_for_update(booking, "res-1")
+        assert await ring(bench, "generate") is None
 
 
 async def test_two_workers_with_ten_stays_leave_one_pin_on_each_door(
