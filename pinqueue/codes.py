@@ -171,9 +171,26 @@ async def retry(
 async def fill_room(session: Session, lock_id: str, *, now: datetime) -> None:
     """A place on a lock that was full is free: the guest who arrives first gets it, at once."""
     code_id = await store.nearest_arrival_waiting_for_room(session, lock_id)
-    if code_id is not None:
-        code = await store.code_for_update(session, code_id)
+    if code_id is None:
+        return
+    code = await store.code_for_update(session, code_id)
+    # Whoever held it until now may have withdrawn it: then nothing waits any more.
+    if OperationKind.GENERATE in await store.open_operations(session, code):
         await _ring(session, code, OperationKind.GENERATE, now)
+
+
+async def make_room(session: Session, code: AccessCode, *, now: datetime) -> None:
+    """Its lock is full: of those who arrive later, and have not arrived yet, the last gives up the
+    place. `operations.generate` sees that it has to. Who is in stays in."""
+    code_id = await store.last_arrival_on_lock(session, code)
+    if code_id is None:
+        return
+    last = await store.code_for_update(session, code_id)
+    if last.state not in (CodeState.SENT, CodeState.ACTIVE):
+        return  # it is leaving already
+    await _ring(session, last, OperationKind.GENERATE, now)
+    operation = (await store.open_operations(session, last))[OperationKind.GENERATE]
+    operation.waits_for_room = True
 
 
 async def stop_generating(session: Session, code: AccessCode) -> bool:
@@ -296,7 +313,7 @@ async def begin_anew(session: Session, code: AccessCode) -> None:
     """The lock holds nothing of it: the next create is a new one, under a name nobody has used."""
     if code.state != CodeState.GENERATING:
         await store.move_code(session, code, CodeState.GENERATING, active_at=None, remote_id=None)
-    code.remote_name, code.remote_id = new_remote_name(), None
+    code.remote_name, code.remote_id, code.active_at = new_remote_name(), None, None
     await session.flush()
 
 

@@ -21,7 +21,7 @@ PinQueueError
     ├── LockFaulted        unknown failure: a few retries, then a person
     ├── PinRejected        choose another PIN
     ├── NameTaken          our own earlier call got through: look at the lock again
-    ├── LockFull           the lock holds no more PINs: a person
+    ├── LockFull           try again when another PIN has left the lock
     └── LockRefused        every retry would fail the same way: a person
 
 The first line of a class's docstring is its message where none is given. No message ever holds a

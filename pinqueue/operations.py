@@ -31,7 +31,7 @@ from pinqueue.errors import (
     TryLater,
 )
 from pinqueue.lifecycle import CodeState, EventType, OperationKind
-from pinqueue.locks import Delivery, Door, LockGateway, RemotePin, Window
+from pinqueue.locks import NOT_TAKEN, Delivery, Door, LockGateway, RemotePin, Window
 from pinqueue.metrics import Metrics
 from pinqueue.models import AccessCode, Operation
 from pinqueue.mutex import Mutex
@@ -47,6 +47,9 @@ ACTOR = "worker"
 MUTEX_WAIT = timedelta(seconds=2)
 SUSPECT_WAIT = timedelta(seconds=1)
 BUSY_WAIT = timedelta(seconds=2)
+OVERLAP_WAIT = timedelta(minutes=15)
+"""At most, before a lock that takes no overlapping windows is asked again: each ask costs it
+battery, but the PIN that is in the way may be taken off early."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ async def generate(bench: Workbench, operation_id: int, job_id: int | None) -> N
             pass  # somebody took it off: it is created anew once it is gone
         elif _has_to_go(ring, remote):
             await _start_over(bench, ring, remote)
+        elif _has_to_make_room(ring, remote):
+            await _make_room(bench, ring, remote)
         elif _has_to_change(ring, remote):
             await _change(bench, ring, remote)
             remote = await _look(bench, ring)
@@ -281,6 +286,9 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
         await _end_try(bench, ring, "overtaken", str(error))
         _tell_end(bench, ring, "overtaken", reason=str(overtaken))
         return
+    if isinstance(error, LockFull) and retry_at is not None:
+        async with bench.db.transaction() as session:
+            await codes.make_room(session, ring.code, now=ring.now())
     if retry_at is None:
         _tell_end(bench, ring, "failed", reason=str(error))
         raise error
@@ -357,7 +365,7 @@ async def _keep_one(bench: Workbench, ring: Ring, ours: Sequence[RemotePin]) -> 
 async def _create(bench: Workbench, ring: Ring) -> Ring:
     """Ask for the PIN, unless an earlier ask may still take effect."""
     _insist_no_create_in_doubt(bench, ring)
-    await _insist_gone(bench, ring)
+    ring = await _insist_gone(bench, ring)
     await _insist_next_in(bench, ring)
     pin = _pin(bench, ring)
     pin_hash = ring.code.pin_hash or await bench.planner.sealer.hash_pin(ring.code.id, pin)
@@ -375,16 +383,19 @@ async def _create(bench: Workbench, ring: Ring) -> Ring:
     return ring
 
 
-async def _insist_gone(bench: Workbench, ring: Ring) -> None:
+async def _insist_gone(bench: Workbench, ring: Ring) -> Ring:
     """What was accepted once and is not listed may be listed late, and be a second PIN beside the
     next: unless it was seen on the door before, it is given time to show; then it is deleted by its
     id, before another is created."""
     if ring.code.remote_id is None:
-        return
+        return ring
     sent_at, seen = ring.code.sent_at, ring.code.active_at is not None
     if not seen and sent_at is not None and sent_at + bench.grace > ring.now():
         raise _waits(ring, "the lock's cloud does not list the PIN it accepted")
     await _ask(bench.gateway.delete_pin(ring.door, ring.code.remote_id))
+    ring = await _record_gone(bench, ring)
+    await _fill_room(bench, ring)
+    return ring
 
 
 async def _insist_next_in(bench: Workbench, ring: Ring) -> None:
@@ -395,10 +406,27 @@ async def _insist_next_in(bench: Workbench, ring: Ring) -> None:
         raise LockFull(f"the lock is full, and access code {other} is for an earlier arrival")
 
 
+def _has_to_make_room(ring: Ring, remote: RemotePin) -> bool:
+    """Whether it was asked to, by `codes.make_room`. Never once its window has begun: its own guest
+    may be in."""
+    begins_at = min(ring.code.starts_at, remote.window.starts_at)
+    return ring.claim.operation.waits_for_room and begins_at > ring.now()
+
+
+async def _make_room(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
+    """Leave the lock for now. The PIN stays the guest's, and is put there again when it can be."""
+    await _ask(bench.gateway.delete_pin(ring.door, remote.remote_id))
+    if await _look(bench, ring) is not None:
+        raise _waits(ring, "the lock has not confirmed yet that it made room")
+    ring = await _record_gone(bench, ring)
+    await _fill_room(bench, ring)
+    raise LockFull("the lock is full, and this PIN made room for an earlier arrival")
+
+
 def _has_to_change(ring: Ring, remote: RemotePin) -> bool:
     """Whether the lock has to be told the window: another one, or again the one it did not take."""
     wanted = wanted_window(ring.code, remote.window, ring.now())
-    return remote.delivery is Delivery.FAILED or remote.window != wanted
+    return remote.delivery in NOT_TAKEN or remote.window != wanted
 
 
 async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
@@ -419,7 +447,7 @@ async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
 def _has_to_go(ring: Ring, remote: RemotePin) -> bool:
     """Whether only another create can help. What was on the door once is not in that case: it may
     open there still, and a guest may be using it."""
-    never_there = remote.delivery is Delivery.FAILED and ring.code.active_at is None
+    never_there = remote.delivery in NOT_TAKEN and ring.code.active_at is None
     return never_there or remote.delivery is Delivery.REJECTED
 
 
@@ -439,7 +467,24 @@ async def _start_over(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
     if left is not None:
         raise _waits(ring, why)
     await _record_gone(bench, ring)
-    raise LockUnreachable(why)
+    if remote.delivery is Delivery.OVERLAPS:
+        raise TryLater(why, retry_at=await _overlap_ends(bench, ring))
+    raise (LockFull if remote.delivery is Delivery.NO_ROOM else LockUnreachable)(why)
+
+
+async def _overlap_ends(bench: Workbench, ring: Ring) -> datetime:
+    """When the first of the windows ends that overlap ours on the lock, whoever's they are: then
+    the lock may take ours. Between the usual look and a quarter of an hour."""
+    now = ring.now()
+    ours = wanted_window(ring.code, None, now)
+    listed = await _ask(bench.gateway.list_pins(ring.door))
+    ends = [
+        pin.window.ends_at
+        for pin in listed
+        if pin.delivery is not Delivery.REMOVED and pin.window.overlaps(ours)
+    ]
+    soonest = next_look(ring.claim.operation.first_claimed_at or now, now)
+    return max(soonest, min([*ends, now + OVERLAP_WAIT]))
 
 
 async def _ask(call: Awaitable[T]) -> T:
@@ -492,8 +537,6 @@ async def _record_intent(bench: Workbench, ring: Ring, pin_hash: str) -> Ring:
     """Before a create: should no answer come, whoever looks next knows of it."""
     async with bench.db.transaction() as session:
         _, code = await store.hold_claim(session, ring.claim)
-        if code.remote_id is not None:  # the lock had it, and has it no longer
-            await codes.begin_anew(session, code)
         code.pin_hash = pin_hash
         code.create_in_doubt_since = ring.now()
     return replace(ring, claim=replace(ring.claim, code=code))
@@ -506,11 +549,12 @@ async def _record_no_effect(bench: Workbench, ring: Ring) -> None:
         code.create_in_doubt_since = None
 
 
-async def _record_gone(bench: Workbench, ring: Ring) -> None:
-    """After a removal of what the lock did not take: the next create is a new one."""
+async def _record_gone(bench: Workbench, ring: Ring) -> Ring:
+    """The lock holds nothing of it: the next create is a new one."""
     async with bench.db.transaction() as session:
         _, code = await store.hold_claim(session, ring.claim)
         await codes.begin_anew(session, code)
+    return replace(ring, claim=replace(ring.claim, code=code))
 
 
 async def _record_accepted(bench: Workbench, ring: Ring, remote_id: int) -> None:
@@ -559,6 +603,10 @@ async def _record_revoked(bench: Workbench, ring: Ring) -> None:
         await outcomes.announce(session, EventType.CODE_REVOKED, code, operation=operation)
         if stay is not None:
             await reservations.plan(session, bench.planner, stay, actor=ACTOR, now=ring.now())
+    await _fill_room(bench, ring)
+
+
+async def _fill_room(bench: Workbench, ring: Ring) -> None:
     async with bench.db.transaction() as session:
         await codes.fill_room(session, ring.code.lock_id, now=ring.now())
 

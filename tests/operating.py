@@ -326,3 +326,21 @@ async def until(true: Callable[[], Awaitable[object]], *, seconds: float = 10.0)
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110  # rows give no signal
             await asyncio.sleep(0.02)
+
+
+async def somebody_waits(db: Database) -> bool:
+    """Whether a transaction waits for a row that another holds."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return bool(await factories.value(db, waiting))
+
+
+async def struck(doors: Control) -> None:
+    """Wait until a call has run into the fault that was ordered."""
+
+    async def it_has() -> bool:
+        return any(entry["fault"] for entry in doors.log())
+
+    await until(it_has)

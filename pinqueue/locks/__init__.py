@@ -30,8 +30,16 @@ class Delivery(enum.Enum):
     FAILED = "failed"
     """The lock did not take it, and the cloud has given up; asked again, it may. What the lock had
     before it may still open."""
+    NO_ROOM = "no_room"
+    """The lock did not take it: it holds as many PINs as it can."""
+    OVERLAPS = "overlaps"
+    """The lock did not take it: it takes no two PINs whose windows overlap."""
     REJECTED = "rejected"
     """The lock does not take these digits: it may take others."""
+
+
+NOT_TAKEN = frozenset({Delivery.FAILED, Delivery.NO_ROOM, Delivery.OVERLAPS})
+"""The lock did not take the PIN, or its latest change: what it had before may still open."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,9 @@ class Window:
 
     starts_at: datetime
     ends_at: datetime
+
+    def overlaps(self, other: Window) -> bool:
+        return self.starts_at < other.ends_at and other.starts_at < self.ends_at
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ _ZIGBEE: Final[dict[int, _State]] = {
 }
 _PHASES: Final = {"wifi": _WIFI, "bluetooth": _BLUETOOTH, "zigbee": _ZIGBEE}
 """The documented phases. 3 is frozen on Zigbee and being removed elsewhere."""
-_DONE, _SAME_PIN = 2, 4
+_DONE = 2
 _ZIGBEE_TROUBLE: Final[Mapping[int, str]] = {
     3: "the lock did not answer its gateway",
     4: "the lock already holds the same PIN",
@@ -55,7 +55,8 @@ _ZIGBEE_TROUBLE: Final[Mapping[int, str]] = {
     6: "the window overlaps that of another PIN",
 }
 """`delivery_status` of Zigbee, beside 1, under way, and 2, done."""
-_NEVER_ON_DOOR: Final = frozenset({4, 5, 6})
+_REFUSED: Final = {4: Delivery.REJECTED, 5: Delivery.NO_ROOM, 6: Delivery.OVERLAPS}
+"""What of it the lock has refused itself: such a PIN was never on the door."""
 
 
 def read_delivery(
@@ -76,10 +77,10 @@ def _as_the_gateway_says(state: _State, status: int) -> _State:
     """The cloud's phase says what is wanted; `delivery_status` whether the lock has done it."""
     trouble = _ZIGBEE_TROUBLE.get(status, "")
     match state[0]:
-        case Delivery.REMOVED if status not in _NEVER_ON_DOOR:
+        case Delivery.REMOVED if status not in _REFUSED:
             return Delivery.REMOVING, trouble
-        case Delivery.ACCEPTED | Delivery.ON_DOOR | Delivery.FAILED if status == _SAME_PIN:
-            return Delivery.REJECTED, trouble
+        case Delivery.ACCEPTED | Delivery.ON_DOOR | Delivery.FAILED if status in _REFUSED:
+            return _REFUSED[status], trouble
         case Delivery.ACCEPTED | Delivery.ON_DOOR if trouble:
             return Delivery.FAILED, trouble
         case Delivery.ON_DOOR:

@@ -171,11 +171,22 @@ class ZigbeeDoor(Door):
         if reached and record.operation is Operation.CREATE and self.refuses_with is not None:
             record.failure, self.refuses_with = self.refuses_with, None
             record.finish(Status.FAILED)
+        elif reached and self._overlaps(record):
+            record.failure = 6
+            record.finish(Status.FAILED)
         elif reached:
             self._deliver(record, at)
         elif record.attempts == ZIGBEE_ATTEMPTS:
             record.failure = 3
             record.finish(Status.FAILED)
+
+    def _overlaps(self, record: Record) -> bool:
+        news = record.operation in (Operation.CREATE, Operation.MODIFY)
+        return (
+            news
+            and not self.settings.zigbee_overlaps
+            and self.lock.holds_beside(record.id, record.terms)
+        )
 
 
 class BluetoothDoor(Door):

@@ -84,6 +84,15 @@ class Lock:
         if held := self._held.get(password_id):
             held.frozen = frozen
 
+    def holds_beside(self, password_id: int, terms: Terms) -> bool:
+        """Whether another PIN opens at some time at which these terms would."""
+        return any(
+            held.terms.effective_time < terms.invalid_time
+            and terms.effective_time < held.terms.invalid_time
+            for other, held in self._held.items()
+            if other != password_id
+        )
+
     def held_ids(self) -> list[int]:
         return list(self._held)
 

@@ -38,6 +38,8 @@ class Settings:
     """As camera locks do: 2312 for a create while the lock has no network."""
     zigbee_seconds: float = 1.0
     """One attempt of the gateway to reach a Zigbee lock; it makes three."""
+    zigbee_overlaps: bool = True
+    """Whether a Zigbee lock takes PINs whose windows overlap; where not, delivery_status 6."""
     bluetooth_seconds: float = 1.0
     bluetooth_accepts_closed: bool = False
     """Accept while the window is closed, deliver when it opens, instead of 2312."""

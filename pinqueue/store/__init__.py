@@ -675,6 +675,23 @@ async def nearer_arrival_waiting_for_room(session: Session, code: AccessCode) ->
     return code_id
 
 
+async def last_arrival_on_lock(session: Session, code: AccessCode) -> int | None:
+    """Of the PINs on its lock whose stays have not begun, and begin later than this one's, the last
+    to begin."""
+    code_id: int | None = await session.scalar(
+        select(AccessCode.id)
+        .where(
+            AccessCode.lock_id == code.lock_id,
+            AccessCode.state.in_((CodeState.SENT, CodeState.ACTIVE)),
+            AccessCode.starts_at > func.now(),
+            tuple_(AccessCode.starts_at, AccessCode.id) > tuple_(code.starts_at, code.id),
+        )
+        .order_by(AccessCode.starts_at.desc(), AccessCode.id.desc())
+        .limit(1)
+    )
+    return code_id
+
+
 async def postpone_operation(
     session: Session, operation: Operation, next_at: datetime, **values: Any
 ) -> None:

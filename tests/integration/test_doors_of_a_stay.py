@@ -11,7 +11,7 @@ from pinqueue.db import Database
 from pinqueue.pins import Pin
 from pinqueue.reservations import Planner
 from tests import factories
-from tests.operating import until
+from tests.operating import somebody_waits, until
 
 pytestmark = pytest.mark.anyio
 
@@ -79,19 +79,11 @@ async def test_two_stays_booked_at_once_behind_one_street_door_have_one_pin_each
         seventh = factories.booking("res-7", listing_id="apt-7")
         await reservations.receive(session, planner, None, seventh, now)
         eighth = asyncio.create_task(book(db, planner, "res-8", "apt-8"))
-        await until(lambda: waits_for_us(db))
+        await until(lambda: somebody_waits(db))
     await eighth
     assert await told(db, planner, "res-7") == {"flat-7": FREE, "street": FREE}
     assert await told(db, planner, "res-8") == {"flat-8": TAKEN, "street": TAKEN}
     assert left == []
-
-
-async def waits_for_us(db: Database) -> bool:
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    return bool(await factories.value(db, waiting))
 
 
 async def test_a_lock_that_is_linked_later_opens_for_the_pin_the_guest_has(

@@ -26,8 +26,8 @@ from tests.operating import (
     performed,
     put_on_door,
     ring,
+    struck,
     tell,
-    until,
 )
 
 pytestmark = pytest.mark.anyio
@@ -102,11 +102,7 @@ async def test_f6_a_change_of_dates_during_a_running_generate_goes_round_once_mo
     pin = digits(a, await book(a))
     prompt.fault("slow", CREATE, seconds=0.7)
     running = asyncio.create_task(ring(a, "generate"))
-
-    async def at_the_door() -> bool:
-        return any(entry["fault"] for entry in prompt.log())
-
-    await until(at_the_door)
+    await struck(prompt)
     await tell(b, lasts=6 * DAYS)
     error = await running
     assert isinstance(error, TryLater)
@@ -154,11 +150,7 @@ async def test_a_stay_extended_at_its_very_end_gets_a_new_code_after_the_old_one
     await put_on_door(bench, prompt)
     prompt.fault("slow", DELETE, seconds=0.7)
     revoking = asyncio.create_task(ring(bench, "revoke"))
-
-    async def at_the_door() -> bool:
-        return any(entry["fault"] for entry in prompt.log())
-
-    await until(at_the_door)
+    await struck(prompt)
     await tell(bench, lasts=9 * DAYS)
     assert await revoking is None
     assert await ring(bench, "generate") is None

@@ -28,22 +28,13 @@ from tests.operating import (
     performed,
     put_on_door,
     ring,
-    until,
+    struck,
 )
 
 pytestmark = pytest.mark.anyio
 
 Benches = tuple[Workbench, Workbench]
 TRIES = "SELECT epoch, outcome FROM tries ORDER BY epoch"
-
-
-async def struck(doors: Control) -> None:
-    """Wait until a call has run into the fault that was ordered."""
-
-    async def it_has() -> bool:
-        return any(entry["fault"] for entry in doors.log())
-
-    await until(it_has)
 
 
 def lose_mutexes(url: str) -> int:

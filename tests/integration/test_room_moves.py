@@ -25,8 +25,8 @@ from tests.operating import (
     performed,
     ring,
     ring_all,
+    struck,
     tell,
-    until,
     window_of,
 )
 
@@ -72,11 +72,7 @@ async def test_a_move_while_the_old_door_is_being_told_leaves_nothing_there(
     pin = digits(a, await book(a))
     prompt.fault("slow", CREATE, seconds=0.7)
     telling = asyncio.create_task(ring(a, "generate"))
-
-    async def at_the_door() -> bool:
-        return any(entry["fault"] for entry in prompt.log())
-
-    await until(at_the_door)
+    await struck(prompt)
     await tell(b, lock=OTHER_ROOM)
     assert await telling is None
     await ring_all(b)

@@ -17,7 +17,6 @@ from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
 from tests import factories
 from tests.operating import (
-    ZIGBEE,
     book,
     cancel,
     code_of,
@@ -99,18 +98,6 @@ async def test_f14_buffers_widen_the_window_and_not_the_stay(
     assert (await stay_of(db)).check_in_at == CHECK_IN
     await tell(db, planner)
     assert (await window(db))[0] == CHECK_IN - timedelta(minutes=15)
-
-
-async def test_back_to_back_stays_with_overlapping_buffers_have_two_pins_on_one_door(
-    bench: Workbench, prompt: Control
-) -> None:
-    await factories.add_listing(bench.db, ZIGBEE, {ZIGBEE: "zigbee"})
-    await execute(bench.db, "UPDATE listings SET buffer_before = '1 h', buffer_after = '1 h'")
-    await book(bench, reservation_id="res-1", starts_in=timedelta(0), lasts=timedelta(hours=1))
-    await book(bench, reservation_id="res-2", starts_in=timedelta(hours=1))
-    assert await ring(bench, "generate", "res-1") is None
-    assert await ring(bench, "generate", "res-2") is None
-    assert len({pin for pin, _, _ in held(prompt)}) == 2
 
 
 async def test_f14_an_early_check_in_and_a_late_check_out_move_the_window_alone(

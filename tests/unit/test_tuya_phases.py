@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from pinqueue.locks import Delivery
 from pinqueue.locks.tuya_phases import read_delivery
 
-A, D, V, R, F, J = (
+A, D, V, R, F, J, N, W = (
     Delivery.ACCEPTED,
     Delivery.ON_DOOR,
     Delivery.REMOVING,
     Delivery.REMOVED,
     Delivery.FAILED,
     Delivery.REJECTED,
+    Delivery.NO_ROOM,
+    Delivery.OVERLAPS,
 )
 PROTOCOLS = ["wifi", "bluetooth", "zigbee"]
 
@@ -48,8 +50,9 @@ def test_the_second_set_of_phases_is_read_on_every_protocol(protocol: str) -> No
         (2, 1, A),
         (2, 3, F),
         (1, 4, J),
-        (2, 5, F),
-        (5, 6, F),
+        (2, 5, N),
+        (5, 5, N),
+        (5, 6, W),
         (4, 2, R),
         (4, 1, V),
         (4, 3, V),
@@ -77,8 +80,10 @@ def test_an_unknown_phase_is_neither_on_the_door_nor_gone(protocol: str, phase: 
     assert str(phase) in reason
 
 
-@pytest.mark.parametrize(("phase", "status"), [(5, 3), (1, 5), (1, 6)])
-def test_a_failure_says_why(phase: int, status: int) -> None:
-    delivery, reason = read_delivery("zigbee", phase, status)
-    assert delivery is F
+@pytest.mark.parametrize(
+    ("phase", "status", "delivery"), [(5, 3, F), (1, 5, N), (1, 6, W), (5, 4, J)]
+)
+def test_a_failure_says_why(phase: int, status: int, delivery: Delivery) -> None:
+    read, reason = read_delivery("zigbee", phase, status)
+    assert read is delivery
     assert reason
