@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pinqueue.config import LOCK_CLOUD, Settings
 from pinqueue.db import Database
 from pinqueue.errors import DatabaseUnavailable
+from pinqueue.patience import clock, done_by
 
 T = TypeVar("T")
 
@@ -52,13 +53,12 @@ async def report(settings: Settings, db: Database, *, within: float = WITHIN) ->
 
 
 async def _database(db: Database, within: float) -> dict[str, Any]:
-    clock = asyncio.get_running_loop().time
     by = clock() + within
     try:
-        if await _answer(_reached(db), within):
+        if await _answer(_reached(db), by):
             from pinqueue import jobs, schema  # noqa: F401  # so that `_told` need not wait for them
 
-            if told := await _answer(_told(db), max(by - clock(), AT_LEAST)):
+            if told := await _answer(_told(db), max(by, clock() + AT_LEAST)):
                 return told
     except DatabaseUnavailable as error:
         return _unreachable(str(error))
@@ -92,20 +92,19 @@ async def _lock_cloud(settings: Settings, within: float) -> str:
     from pinqueue.locks import tuya_endpoint
 
     url = tuya_endpoint.endpoint(settings.tuya_region, settings.tuya_url)
-    there = await _answer(tuya_endpoint.answers(url, settings.tuya_ca), within)
+    there = await _answer(tuya_endpoint.answers(url, settings.tuya_ca), clock() + within)
     return "reachable" if there else "unreachable"
 
 
-async def _answer(asking: Coroutine[Any, Any, T], within: float) -> T | None:
-    """What it gives, or None where it gives nothing in time, and is ended.
+async def _answer(asking: Coroutine[Any, Any, T], by: float) -> T | None:
+    """What it gives, or None where it gives nothing by then, and is ended.
 
     More than one cancellation may be needed: psycopg takes the first to ask the server kindly to
     stop, for five seconds, and lets go of the connection only at the second.
     """
     task = asyncio.ensure_future(asking)
     try:
-        await asyncio.wait({task}, timeout=within)
-        if task.done():
+        if await done_by(by, task):
             return task.result()
     finally:
         for _ in range(_ENDINGS):

@@ -22,6 +22,7 @@ from pinqueue.db import WEB_LIMITS, Database
 from pinqueue.locks import tuya_endpoint
 from pinqueue.locks.tuya_requests import Writer
 from pinqueue.operations import Workbench
+from pinqueue.patience import SCHEDULER
 from pinqueue.processes import free_port
 from tests.conftest import PYTHON
 from tests.operating import a_worker, book, cancel, execute, until
@@ -274,6 +275,38 @@ async def test_who_stops_asking_leaves_nothing_behind(settings: Settings, silent
 def test_the_endpoints_are_those_that_tinytuya_calls(region: str) -> None:
     host = Writer(region, "id", "s" * 32).host
     assert tuya_endpoint.endpoint(region) == f"https://{host}"
+
+
+ASK = """
+import asyncio, os
+from pinqueue import health, jobs, schema
+from pinqueue.config import read_settings
+from pinqueue.db import Database
+
+async def main():
+    settings = read_settings()
+    db = Database(settings.database_url)
+    os.nice(15)
+    print((await health.report(settings, db))["database"])
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not SCHEDULER.exists(), reason="only Linux tells who had the processor")
+def test_a_machine_too_busy_to_run_us_is_not_a_dead_database(environment: dict[str, str]) -> None:
+    hog = [PYTHON, "-c", "while True: pass"]
+    hogs = [subprocess.Popen(hog) for _ in range(os.cpu_count() or 1)]
+    try:
+        asked = subprocess.run(
+            [PYTHON, "-c", ASK], env=environment, capture_output=True, timeout=120
+        )
+    finally:
+        for process in hogs:
+            process.kill()
+            process.wait()
+    assert asked.stdout == b"ok\n", asked.stderr
 
 
 @pytest.mark.parametrize("state", ["down", "silent"])
