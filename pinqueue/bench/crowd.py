@@ -20,9 +20,8 @@ FROM (
               + interval '15 hours' AS starts_at
     FROM generate_series(1, {stays}) n
 ) numbered;
-INSERT INTO reservations (id, listing_id, status, check_in_at, check_out_at, source_updated_at,
-                          source_event_at, source_event_id)
-SELECT id, place, 'confirmed', starts_at, ends_at, now(), now(), 'msg-' || n FROM stays;
+INSERT INTO reservations (id, listing_id, status, check_in_at, check_out_at)
+SELECT id, place, 'confirmed', starts_at, ends_at FROM stays;
 INSERT INTO access_codes (reservation_id, lock_id, state, starts_at, ends_at, remote_name,
                           pin_sealed, pin_hash, pin_fingerprint)
 SELECT id, place, 'scheduled', starts_at, ends_at, 'ahead-' || n, decode(repeat('ab', 120), 'hex'),

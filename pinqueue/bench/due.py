@@ -32,12 +32,7 @@ async def put(deployment: Deployment, offsets: Sequence[timedelta]) -> datetime:
         if await store.listing(session, LISTING) is None:
             await session.execute(insert(Listing).values(id=LISTING, time_zone="UTC"))
         await session.execute(insert(Lock), [row["lock"] for row in rows])
-        dates = {
-            "check_in_at": window["starts_at"],
-            "check_out_at": window["ends_at"],
-            "source_updated_at": start,
-            "source_event_at": start,
-        }
+        dates = {"check_in_at": window["starts_at"], "check_out_at": window["ends_at"]}
         await session.execute(insert(Reservation), [row["stay"] | dates for row in rows])
         ids = await store.new_code_ids(session, len(rows))
         sealer = deployment.planner.sealer
@@ -77,7 +72,6 @@ def _rows(deployment: Deployment, number: int) -> dict[str, Any]:
             "id": name,
             "listing_id": LISTING,
             "status": ReservationStatus.CONFIRMED,
-            "source_event_id": name,
         },
         "code": {
             "reservation_id": name,

@@ -14,9 +14,12 @@ VALUES ('bench', 'msg-' || :n, sha256('body'), 'reservation.created',
 ON CONFLICT (source_id, event_id) DO NOTHING;
 SELECT lock.* FROM listing_locks JOIN locks lock ON lock.id = lock_id WHERE listing_id = 'bench-' || :listing;
 INSERT INTO reservations (id, source_id, listing_id, status, check_in_at, check_out_at, guest_name, guest_phone,
-                          source_updated_at, source_event_at, source_event_id)
+                          told)
 VALUES ('res-' || :n, 'bench', 'bench-' || :listing, 'confirmed', now() + interval '60 days',
-        now() + interval '62 days', 'Ana', '+55 11 5550 0100', now(), now(), 'msg-' || :n);
+        now() + interval '62 days', 'Ana', '+55 11 5550 0100',
+        '[{"updated_at": "20261101T095958Z", "event_at": "20261101T095958Z", "cancels": false, "event_id": "msg-1",
+           "fields": {"status": "confirmed", "listing_id": "bench-1", "check_in": "20261224T150000-0300",
+                      "check_out": "20261226T100000-0300", "guest_name": "Ana", "guest_phone": "+55 11 5550 0100"}}]');
 INSERT INTO access_codes (reservation_id, lock_id, state, starts_at, ends_at, remote_name, pin_sealed, pin_fingerprint)
 VALUES ('res-' || :n, 'bench-' || :listing, 'scheduled', now() + interval '60 days', now() + interval '62 days',
         'pq-' || :n, decode(repeat('ab', 120), 'hex'), sha256(('pin-' || :n)::bytea))
