@@ -382,10 +382,13 @@ async def reissue_all(
         if not comes_off_first(code):
             await _give_other_pin(session, sealer, actor, code, preferred)
             continue
-        if code.state != CodeState.REVOKING:
-            await store.record(session, actor, "code:reissued", code=code)
-            await outcomes.announce(session, EventType.CODE_CHANGED, code)
+        if code.state == CodeState.REVOKING:  # asked again
+            await withdraw(session, actor, code, now=now)
+            continue
+        await store.record(session, actor, "code:reissued", code=code)
         await withdraw(session, actor, code, now=now)
+        # Told as it is then, `revoking`: that it changes, and that its PIN counts no more.
+        await outcomes.announce(session, EventType.CODE_CHANGED, code)
 
 
 def unknown(access_code_id: int) -> NotFound:
