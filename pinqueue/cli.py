@@ -201,7 +201,10 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    try:
+        "".join(sys.argv).encode()
+    except UnicodeEncodeError:  # it would get as far as the database, and end in a traceback
+        raise typer.BadParameter("an argument is not UTF-8") from None
 
 
 # The processes

@@ -32,6 +32,7 @@ async def add_lock(
     session: Session, actor: str, lock_id: str, device_id: str, protocol: str
 ) -> None:
     _check_name("lock", lock_id)
+    reservations.check_id("device_id", device_id)
     if protocol not in LENGTHS:
         raise InputInvalid("protocol", f"must be one of {', '.join(LENGTHS)}, not {protocol!r}")
     await _insist_absent(session, Lock, lock_id)
@@ -50,8 +51,7 @@ async def add_listing(
     lead: timedelta | None,
 ) -> None:
     """`listing_id` is the id its webhooks use. Events that waited for it the caller adopts."""
-    if not listing_id.strip() or len(listing_id) > 128:
-        raise InputInvalid("listing", "give the id its webhooks use, at most 128 characters")
+    reservations.check_id("listing", listing_id)
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: `America` is a folder

@@ -133,7 +133,7 @@ async def list_queue_jobs(
     """`{waiting, active, completed, failed}` of a queue, at most `limit` of each: waiting and
     active ones the next first, ended ones the newest first. Delayed jobs are in `waiting`, told
     apart by their state. `find_jobs` pages and filters."""
-    which = _checked(JobFilter(queues=(queue,)))
+    which = _checked(JobFilter(queues=(queue,)), limit=limit)
     listed: dict[str, list[dict[str, Any]]] = {}
     for state, newest_first in {"active": False, "completed": True, "failed": True}.items():
         listed[state] = await _jobs(session, which, state, newest_first, limit)
@@ -160,9 +160,7 @@ async def find_jobs(
 ) -> Page:
     """Jobs in the order they are due, or the latest first. A cursor stays good while jobs come and
     go: nothing that was there throughout is skipped or told twice. Raises InputInvalid."""
-    which = _checked(which or JobFilter())
-    if not 1 <= limit <= MOST:
-        raise InputInvalid("limit", f"must be from 1 to {MOST}")
+    which = _checked(which or JobFilter(), limit=limit)
     after = _read_cursor(cursor, newest_first) if cursor else None
     found = await queues.jobs(
         session, which, newest_first=newest_first, after=after, limit=limit + 1
@@ -259,7 +257,9 @@ def _kind(queue: str) -> OperationKind:
     return next(kind for kind, name in QUEUES.items() if name == queue)
 
 
-def _checked(which: JobFilter, *, state: str | None = None) -> JobFilter:
+def _checked(which: JobFilter, *, state: str | None = None, limit: int = 1) -> JobFilter:
+    if not 1 <= limit <= MOST:
+        raise InputInvalid("limit", f"must be from 1 to {MOST}")
     names = tuple(which.queues) or tuple(QUEUES.values())
     for name in names:
         if name not in QUEUES.values():
@@ -269,6 +269,10 @@ def _checked(which: JobFilter, *, state: str | None = None) -> JobFilter:
     state = state or which.state
     if state is not None and state not in STATES:
         raise InputInvalid("state", f"must be one of {', '.join(STATES)}, not {state!r}")
+    for field in ("due_from", "due_before"):
+        moment = getattr(which, field)
+        if moment is not None and moment.tzinfo is None:
+            raise InputInvalid(field, "must have a time zone: the database would take its own")
     return replace(which, queues=names, state=state)
 
 
@@ -286,7 +290,7 @@ def _read_cursor(cursor: str, newest_first: bool) -> tuple[datetime, int]:
         moment = datetime.fromisoformat(at)
         if moment.tzinfo is None:
             raise ValueError
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise InputInvalid(
             "cursor", "must be the next_cursor of a page with the same order"
         ) from None

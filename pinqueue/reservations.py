@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pinqueue import codes, store, tellings
 from pinqueue.db import Session
-from pinqueue.errors import BookingInvalid, Conflict, NotFound
+from pinqueue.errors import BookingInvalid, Conflict, InputInvalid, NotFound
 from pinqueue.lifecycle import CodeState, OperationKind, ReservationStatus
 from pinqueue.locks import Window
 from pinqueue.models import AccessCode, Listing, Lock, Reservation, Source
@@ -55,6 +55,18 @@ class Booking:
         version = Version(self.updated_at, self.event_at, cancels, self.event_id)
         return Telling(
             version, {name: str(text) for name, text in fields.items() if text is not None}
+        )
+
+
+LONGEST_ID = 128
+
+
+def check_id(field: str, text: str) -> None:
+    """Raise InputInvalid for an id that could not be told, listed and asked for everywhere."""
+    if not (0 < len(text) <= LONGEST_ID) or text != text.strip() or not text.isprintable():
+        raise InputInvalid(
+            field,
+            f"must be 1 to {LONGEST_ID} characters, without spaces around it or control characters",
         )
 
 
@@ -166,6 +178,7 @@ async def put(
 ) -> Reservation:
     """Create or change a stay that has no source. Nothing makes it stale: who calls knows what is
     wanted now. Raises NotFound (listing), Conflict (a source owns it), BookingInvalid."""
+    check_id("reservation", booking.reservation_id)
     if await _listing(session, None, booking.listing_id) is None:
         raise NotFound(
             f"there is no listing {booking.listing_id}: `pinqueue listings add` makes one"

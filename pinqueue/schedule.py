@@ -6,7 +6,7 @@ Standard library only, `now` passed in. Instants are aware UTC in whole seconds,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from pinqueue.errors import BookingInvalid, InputInvalid
@@ -55,15 +55,17 @@ def to_instant(
     twice is read as `gap` says: `"start"` the earlier (the guest is never late), `"end"` the later.
     """
     text = text.upper()  # RFC 3339 allows t and z, fromisoformat does not
+    has_time = "T" in text or " " in text
     try:
-        moment = datetime.fromisoformat(text)
+        if has_time:
+            moment = datetime.fromisoformat(text)
+        else:  # never so: between date and time it takes any mark, and the time would be dropped
+            moment = datetime.combine(date.fromisoformat(text), time_of_day or time.min)
     except ValueError:
         raise BookingInvalid(
             field, "must be a date, or a date and time, in ISO 8601: 2026-12-24T15:00"
         ) from None
-    if "T" not in text and " " not in text and time_of_day is not None:
-        moment = datetime.combine(moment, time_of_day)
-    elif "T" not in text and " " not in text:
+    if not has_time and time_of_day is None:
         raise BookingInvalid(field, "must have a time of day, e.g. 2026-12-24T15:00:00-03:00")
     if not EARLIEST_YEAR <= moment.year <= LATEST_YEAR:
         raise BookingInvalid(field, f"must be in the years {EARLIEST_YEAR} to {LATEST_YEAR}")

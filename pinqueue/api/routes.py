@@ -75,7 +75,11 @@ class Resource(Route):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, found = super().matches({**scope, "path": scope["raw_path"].decode("ascii")})
         if match is not Match.NONE:
-            found["path_params"] = {k: unquote(v) for k, v in found["path_params"].items()}
+            # What is not UTF-8 is kept as such, and so refused: two of them must not be one id.
+            found["path_params"] = {
+                name: unquote(value, errors="surrogateescape")
+                for name, value in found["path_params"].items()
+            }
         return match, found
 
     async def _serve(self, request: Request) -> Response:

@@ -99,6 +99,8 @@ def test_a_field_that_is_left_out_is_told_to_be_required(admin: Client) -> None:
         ("/api/reservations?status=active", "status"),
         ("/api/reservations?id=x", "id"),
         ("/api/reservations/%00", "id"),
+        ("/api/reservations/%FF", "id"),
+        ("/api/jobs/%ED%A0%80/generate", "reservation_id"),
         ("/api/reservations/" + "x" * 129, "id"),
         ("/api/reservations/r?id=x", "id"),
         ("/api/locks?all=1", "all"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pinqueue import inventory
+from pinqueue import inventory, reservations
 from pinqueue.db import Database, Session
 from pinqueue.errors import Conflict, InputInvalid
+from pinqueue.reservations import Planner
 from pinqueue.sealing import Sealer
+from tests import factories
 
 pytestmark = pytest.mark.anyio
 
@@ -61,3 +63,19 @@ async def test_a_lead_longer_than_a_stay_may_be_is_refused_by_name(db: Database)
     with pytest.raises(InputInvalid, match="lead: must be from 0s to 365d"):
         async with db.transaction() as session:
             await inventory.add_listing(session, "test", "apt-7", "UTC", [], timedelta(days=366))
+
+
+@pytest.mark.parametrize("bad", ["", " ", "apt-7 ", "apt\n7", "\x1b[2J", "x" * 129])
+async def test_an_id_that_could_not_be_asked_for_everywhere_is_refused_by_name(
+    db: Database, planner: Planner, bad: str
+) -> None:
+    with pytest.raises(InputInvalid, match=r"^listing: "):
+        async with db.transaction() as session:
+            await inventory.add_listing(session, "test", bad, "UTC", [], None)
+    with pytest.raises(InputInvalid, match=r"^device_id: "):
+        async with db.transaction() as session:
+            await inventory.add_lock(session, "test", "door", bad, "wifi")
+    now = datetime.now(UTC)
+    with pytest.raises(InputInvalid, match=r"^reservation: "):
+        async with db.transaction() as session:
+            await reservations.put(session, planner, "test", factories.booking(bad), now)

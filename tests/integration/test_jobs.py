@@ -398,6 +398,8 @@ async def test_a_stay_that_is_not_confirmed_gets_no_job(booked: Database, planne
         ({"which": JobFilter(state="sleeping")}, "state"),
         ({"cursor": "bm90IG91cnM"}, "cursor"),
         ({"cursor": "%%%"}, "cursor"),
+        ({"cursor": "W1tb" * 5000}, "cursor"),
+        ({"which": JobFilter(due_from=CHECK_IN.replace(tzinfo=None))}, "due_from"),
         ({"limit": 0}, "limit"),
         ({"limit": 1001}, "limit"),
     ],
@@ -409,6 +411,13 @@ async def test_a_bad_question_names_its_field(
         async with db.transaction() as session:
             await jobs.find_jobs(session, **asked)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 1001])
+async def test_a_bad_limit_of_a_queue_is_named(db: Database, limit: int) -> None:
+    async with db.transaction() as session:
+        with pytest.raises(InputInvalid, match="limit"):
+            await jobs.list_queue_jobs(session, "generate_pin", limit=limit)
 
 
 async def test_a_cursor_of_the_other_order_is_refused(booked: Database) -> None:

@@ -131,10 +131,11 @@ def test_a_failure_is_told_to_a_program_in_the_shape_of_the_api(
         (("jobs", "retry"), "give the number of a job"),
         (("locks", "ad"), "No such command 'ad'"),
         (("jobs", "list", "--due-from", "soon"), "--due-from: write 2026-12-24T15:00Z"),
+        (("jobs", "cancel", b"\xff"), "an argument is not UTF-8"),
     ],
 )
 def test_wrong_usage_is_told_to_a_program_in_the_shape_of_the_api(
-    wrong: tuple[str, ...], said: str
+    wrong: tuple[str | bytes, ...], said: str
 ) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pinqueue", *wrong, "--json"], capture_output=True, text=True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -199,6 +199,7 @@ def test_an_instant_has_whole_seconds_as_the_lock_has() -> None:
         ("2026-12-24T25:00", "ISO 8601"),
         ("9223372036854775807", "ISO 8601"),
         ("2026-12-24T15:00+24:00", "ISO 8601"),
+        ("2026-12-24_09:00", "ISO 8601"),
         ("2026-12-24", "time of day"),
         ("20261224", "time of day"),
         ("2026-W52-4", "time of day"),
@@ -214,6 +215,20 @@ def test_a_text_that_is_no_time_is_refused_with_its_field_and_the_remedy(
     with pytest.raises(BookingInvalid, match=f"^check_out: .*{remedy}") as refused:
         to_instant("check_out", text, ZoneInfo("Europe/Berlin"), gap="end")
     assert refused.value.field == "check_out"
+
+
+@pytest.mark.parametrize("mark", ["_", "x", "-", "\u017f"])
+def test_a_time_that_is_not_written_as_one_is_refused_and_not_replaced_by_the_listings(
+    mark: str,
+) -> None:
+    with pytest.raises(BookingInvalid, match="ISO 8601"):
+        to_instant(
+            "check_in",
+            f"2026-12-24{mark}09:00",
+            ZoneInfo("UTC"),
+            gap="start",
+            time_of_day=time(15),
+        )
 
 
 iso_like = st.from_regex(
