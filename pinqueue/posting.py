@@ -38,7 +38,11 @@ _LONGEST_ANSWER: Final = 200
 _LONGEST_WAIT: Final = 86400.0
 """Seconds. What a `Retry-After` asks beyond that is not granted."""
 _METADATA: Final = frozenset(
-    ipaddress.ip_address(address) for address in ("100.100.100.200", "192.0.0.192", "fd00:ec2::254")
+    ipaddress.ip_address(address)
+    for address in (
+        *("100.100.100.200", "192.0.0.192", "168.63.129.16"),
+        *("fd00:ec2::254", "fd20:ce::254"),
+    )
 )
 """Where clouds tell a machine its secrets, as far as these are not link-local anyway."""
 _HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")
@@ -136,9 +140,9 @@ class Poster:
 
     async def _resolve(self, url: httpx2.URL) -> list[Address]:
         """The addresses of a host, those to be tried first in front."""
-        host = url.raw_host.decode("ascii")
+        # As bytes: of a text, Python itself would refuse some names, and not by an OSError.
         found = await asyncio.get_running_loop().run_in_executor(
-            self._resolving, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            self._resolving, lambda: socket.getaddrinfo(url.raw_host, None, type=socket.SOCK_STREAM)
         )
         texts = dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found)
         return [ipaddress.ip_address(text) for text in texts]

@@ -30,7 +30,7 @@ PRIVATE = (
 )
 NEVER = (
     *("169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "0.0.0.0", "::"),
-    *("100.100.100.200", "192.0.0.192", "fd00:ec2::254"),
+    *("100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254"),
     *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::"),
 )
 
@@ -188,6 +188,13 @@ async def test_a_name_that_does_not_resolve_is_told_as_the_reason(
 
     monkeypatch.setattr(socket, "getaddrinfo", nowhere)
     assert await post(poster, "https://pins.example/") == Answer(None, "its name does not resolve")
+
+
+@pytest.mark.parametrize("host", ["desk..example", ".example", "x" * 64 + ".example"])
+async def test_a_name_that_no_resolver_takes_is_told_as_the_reason_too(
+    poster: Poster, host: str
+) -> None:
+    assert await post(poster, f"https://{host}/") == Answer(None, "its name does not resolve")
 
 
 async def test_an_endpoint_that_hangs_is_given_up(
