@@ -106,13 +106,14 @@ NumberedId = Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^[0
 def knows_path(secrets_: Sequence[str], received: Received) -> bool:
     """Whether the request knows one of the path secrets, and the login after it where there is one
     (`SECRET USER:PASSWORD`, see inventory): for senders that sign nothing."""
+    logins = received.headers.getlist("authorization")
     known = False
     for secret in secrets_:  # no early exit: which one fitted must not show in the time it takes
         path, _, login = secret.partition(" ")
         fits = _same(received.path_secret, path)
         if login:
             wanted = "Basic " + base64.b64encode(login.encode()).decode()
-            fits &= _same(received.headers.get("authorization", ""), wanted)
+            fits &= len(logins) == 1 and _same(logins[0], wanted)
         known |= fits
     return known
 
