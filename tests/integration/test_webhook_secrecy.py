@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests import factories
+from tests.senders import stays, using
 from tests.serving import Answer, Web, sign, web_process
 
 NAME, PHONE, NOTE = "Canaria Vogel", "+49 170 5550177", "the-note-nobody-may-see"
@@ -16,7 +17,8 @@ QUERY = "pin=83749201&token=topsecretquery"
 
 
 CANARIES = {NAME, PHONE, NOTE, "83749201", "topsecretquery", factories.SECRET[6:], "whsec_", "v1,"}
-"""What must be seen nowhere: of the guest, the body, the query, the secret and any signature."""
+CANARIES |= {stays.SECRET, "another-path-secret"}
+"""What must be seen nowhere: of the guest, the body, the query, the secrets and any signature."""
 
 
 def event(reservation: str = "res-1", **data: Any) -> dict[str, Any]:
@@ -44,6 +46,11 @@ def every_kind_of_answer(web: Web) -> list[Answer]:
         web.post(raw, headers, path, method="PUT"),
         *(web.post(body, sign(body)) for body in (nul, broken, twice, raw + b"\xff")),
         web.post(raw + bytes(300_000), headers, path),
+        *(
+            web.post(body, using.JSON, f"/webhooks/stays/{secret}?{QUERY}")
+            for body in (stays.event(client={"name": NAME, "phone": PHONE}), b"{}", b"{")
+            for secret in (stays.SECRET, "another-path-secret")
+        ),
     ]
 
 
@@ -64,6 +71,7 @@ def test_no_log_line_at_debug_and_no_answer_holds_what_was_told(
     log = tmp_path / "log"
     with web_process(database_url, log) as (web, _):
         web.set_up()
+        using.set_up(web, "stays", stays.SECRET, listings=[stays.LISTING])
         answers = every_kind_of_answer(web)
         assert {a.status for a in answers} == {200, 400, 401, 404, 405, 409, 413, 415, 422}
         answers += [fails_with_its_row(web), fails_while_deferring(web)]

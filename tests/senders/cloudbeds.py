@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.senders.playing import Fault, Played, day
+from tests.senders.stay import Stay
 
 PROPERTY = "12345"
 EXAMPLE = (
@@ -116,3 +117,18 @@ def as_one_has_it(listed: dict[str, Any]) -> dict[str, Any]:
     """The same room under the names that one reservation has for it."""
     names = {"roomCheckIn": "startDate", "roomCheckOut": "endDate"}
     return {names.get(name, name): value for name, value in listed.items() if name != "roomStatus"}
+
+
+def tells(stay: Stay) -> dict[str, Any]:
+    """It tells no guest: its API does."""
+    return {
+        "version": "1.0",
+        "event": "reservation/status_changed",
+        "timestamp": stay.at.timestamp(),
+        "propertyId": PROPERTY,
+        "reservationId": str(stay.number),
+        "roomId": stay.listing or Cloudbeds.LISTING,
+        "status": "canceled" if stay.cancelled else "confirmed",
+        "startDate": stay.arrives.isoformat(),
+        "endDate": stay.leaves.isoformat(),
+    }

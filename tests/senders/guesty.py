@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +14,9 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from tests import serving
 from tests.senders.api import Played, playing
+from tests.senders.stay import Stay
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CLIENT_ID, CLIENT_SECRET = "client-of-guesty", "secret-of-the-client"
@@ -114,19 +113,13 @@ def raw(body: dict[str, Any]) -> bytes:
 
 
 def sign(
-    sent: bytes, *, secret: str = SECRET, event_id: str = "", at: datetime | None = None
+    sent: bytes, secret: str = SECRET, *, event_id: str | None = None, **at: Any
 ) -> dict[str, str]:
-    event_id = event_id or f"msg_{next(_numbers)}"
-    timestamp = str(int((at or datetime.now(UTC)).timestamp()))
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = f"{event_id}.{timestamp}.".encode() + sent
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-    return {
-        "content-type": "application/json",
-        "svix-id": event_id,
-        "svix-timestamp": timestamp,
-        "svix-signature": f"v1,{signature}",
-    }
+    """As Standard Webhooks signs, under other names."""
+    if event_id is None:
+        event_id = f"msg_{next(_numbers)}"
+    headers = serving.sign(sent, event_id, secret=secret, **at)
+    return {name.replace("webhook-", "svix-"): value for name, value in headers.items()}
 
 
 @dataclass
@@ -227,3 +220,18 @@ def _page(
 def _gone(played: Played) -> Response | None:
     assert isinstance(played, Guesty)
     return JSONResponse({"message": "removed"}, played.retired) if played.retired else None
+
+
+def tells(stay: Stay) -> dict[str, Any]:
+    """Its days alone: the times are the listing's."""
+    return legacy(
+        _id=f"{stay.number:024x}",
+        listingId=stay.listing or LISTING,
+        status="canceled" if stay.cancelled else "confirmed",
+        checkIn=None,
+        checkOut=None,
+        checkInDateLocalized=stay.arrives.isoformat(),
+        checkOutDateLocalized=stay.leaves.isoformat(),
+        lastUpdatedAt=stay.at.isoformat(),
+        guest={"fullName": stay.name, "phone": stay.phone},
+    )

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tests.senders.api import Played, playing
+from tests.senders.stay import Stay
 
 SECRET, TOKEN = "cmVudGFsc0BleGFtcGxlLmNvbQ==", "eyJ0eXAiOiJKV1QifQ.token"
 ULID = "01GTKD6ZYFVQMR0RWP4HBBHNZC"
@@ -137,3 +138,18 @@ def _page(rows: list[dict[str, Any]], request: Request) -> Response:
         return JSONResponse({"reason_phrase": "per_page must not be greater than 100."}, 400)
     meta = {"current_page": page, "last_page": max(-(-len(rows) // size), 1), "total": len(rows)}
     return JSONResponse({"data": rows[(page - 1) * size : page * size], "links": {}, "meta": meta})
+
+
+def tells(stay: Stay) -> dict[str, Any]:
+    """Its days alone: the times are the listing's."""
+    data = reservation(
+        id=f"{stay.number:08x}-a9cb-3746-9219-384a156ff7bb",
+        arrival_date=f"{stay.arrives}T00:00:00-05:00",
+        departure_date=f"{stay.leaves}T00:00:00-05:00",
+        check_in=None,
+        check_out=None,
+        reservation_status=status("cancelled" if stay.cancelled else "accepted"),
+        properties=[{"id": stay.listing or PROPERTY}],
+        guest={"first_name": stay.name, "phone_numbers": [stay.phone]},
+    )
+    return event("reservation.changed", data=data, created=stay.at.isoformat())

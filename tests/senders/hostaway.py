@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.senders.playing import Fault, Played, day
+from tests.senders.stay import Stay
 
 ENVELOPE: dict[str, Any] = {
     "object": "reservation",
@@ -136,3 +137,23 @@ class Hostaway(Played):
             found = found[[booking["id"] for booking in found].index(int(after)) + 1 :]
         page = found[: min(int(query["limit"]), self.page)]
         return JSONResponse({"status": "success", "result": page, "count": len(found)})
+
+
+def tells(stay: Stay) -> dict[str, Any]:
+    data = {
+        **RESERVATION,
+        "id": stay.number,
+        "listingMapId": stay.listing or Hostaway.LISTING,
+        "arrivalDate": stay.arrives.isoformat(),
+        "departureDate": stay.leaves.isoformat(),
+        "guestName": stay.name,
+        "phone": stay.phone,
+        "status": "cancelled" if stay.cancelled else "modified",
+    }
+    return {**ENVELOPE, "data": data}
+
+
+def lists(stay: Stay) -> dict[str, Any]:
+    """As its API tells it."""
+    data: dict[str, Any] = tells(stay)["data"]
+    return data

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tests.senders.api import Played, playing
+from tests.senders.stay import Stay
 
 SECRET, OTHER_SECRET, KEY = "secret-of-bookings", "secret-of-changes", "api-key-of-lodgify"
 BOOKING, PROPERTY = "123456", "10000"
@@ -152,3 +153,25 @@ def _asked_for(booking: dict[str, Any], stays: str) -> bool:
     if stays == "Upcoming":
         return not begun
     return begun and not over if stays == "Current" else over
+
+
+def tells(stay: Stay) -> dict[str, Any]:
+    booking: dict[str, Any] = {
+        "id": stay.number,
+        "date_arrival": f"{stay.arrives}T00:00:00",
+        "date_departure": f"{stay.leaves}T00:00:00",
+        "property_id": stay.listing or int(PROPERTY),
+        "status": "Declined" if stay.cancelled else "Booked",
+    }
+    return {**event(**booking), "guest": {"name": stay.name, "phone_number": stay.phone}}
+
+
+def lists(stay: Stay) -> dict[str, Any]:
+    """As its API tells it."""
+    return listed(
+        str(stay.number),
+        arrival=stay.arrives.isoformat(),
+        departure=stay.leaves.isoformat(),
+        property_id=stay.listing or int(PROPERTY),
+        status="Declined" if stay.cancelled else "Booked",
+    )

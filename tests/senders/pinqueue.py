@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
+
+from tests import factories, serving
+from tests.senders.stay import Stay
+
+_numbers = count(1)
 
 EXAMPLE: dict[str, Any] = {
     "type": "reservation.created",
@@ -23,3 +29,28 @@ CANCELLED: dict[str, Any] = {
     "data": {"reservation_id": "res-123"},
 }
 """As little as will do."""
+
+
+def sign(
+    raw: bytes, secret: str = factories.SECRET, *, event_id: str | None = None, **at: Any
+) -> dict[str, str]:
+    if event_id is None:
+        event_id = f"msg_each_{next(_numbers)}"
+    return serving.sign(raw, event_id, secret=secret, **at)
+
+
+def tells(stay: Stay) -> dict[str, Any]:
+    """Its times are the listing's clock."""
+    return {
+        "type": "reservation.cancelled" if stay.cancelled else "reservation.updated",
+        "timestamp": stay.at.isoformat(),
+        "data": {
+            "reservation_id": f"res-{stay.number}",
+            "listing_id": stay.listing or EXAMPLE["data"]["listing_id"],
+            "status": "cancelled" if stay.cancelled else "confirmed",
+            "check_in": f"{stay.arrives}T15:00:00",
+            "check_out": f"{stay.leaves}T11:00:00",
+            "updated_at": stay.at.isoformat(),
+            "guest": {"name": stay.name, "phone": stay.phone},
+        },
+    }

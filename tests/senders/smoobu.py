@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.senders.playing import Fault, Played, day
+from tests.senders.stay import Stay
 
 SAMPLE: dict[str, Any] = {
     "action": "newReservation",
@@ -85,3 +86,21 @@ class Smoobu(Played):
                 "bookings": page,
             }
         )
+
+
+def tells(stay: Stay) -> dict[str, Any]:
+    action = "cancelReservation" if stay.cancelled else "updateReservation"
+    return {"action": action, "user": 7, "data": lists(stay)}
+
+
+def lists(stay: Stay) -> dict[str, Any]:
+    """As its API tells it, and its webhooks, too."""
+    return {
+        "id": stay.number,
+        "type": "cancellation" if stay.cancelled else "modification of booking",
+        "arrival": stay.arrives.isoformat(),
+        "departure": stay.leaves.isoformat(),
+        "apartment": {"id": stay.listing or Smoobu.LISTING},
+        "guest-name": stay.name,
+        "phone": stay.phone,
+    }

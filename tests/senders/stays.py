@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tests.senders.api import Played, playing
+from tests.senders.stay import Stay
 
 LOGIN, PASSWORD = "a1b2c3d4", "e5f6a7b8"
 SECRET = "stays-path-secret_0123456789"
@@ -121,3 +122,18 @@ def _list(played: Played, request: Request) -> Response:
     ]
     skip = int(query["skip"])
     return JSONResponse(found[skip : skip + int(query["limit"])])
+
+
+def tells(stay: Stay) -> dict[str, Any]:
+    """The guest as the API has it, which events leave out."""
+    payload = {
+        "_id": f"{stay.number:024x}",
+        "id": f"S{stay.number}",
+        "checkInDate": stay.arrives.isoformat(),
+        "checkOutDate": stay.leaves.isoformat(),
+        "_idlisting": stay.listing or LISTING,
+        "type": "booked",
+        "client": {"name": stay.name, "phoneNumber": stay.phone},
+    }
+    action = "reservation.canceled" if stay.cancelled else "reservation.modified"
+    return {"action": action, "_dt": stay.at.isoformat(), "payload": payload}
