@@ -193,6 +193,16 @@ async def make_room(session: Session, code: AccessCode, *, now: datetime) -> Non
     operation.waits_for_room = True
 
 
+async def try_now(session: Session, code_id: int, kind: OperationKind, *, now: datetime) -> None:
+    """Have an operation that waits for its next try ring at once."""
+    code = await store.code_for_update(session, code_id)
+    operation = (await store.open_operations(session, code)).get(kind)
+    if operation is not None and operation.state == OperationState.WAITING:
+        operation.next_at = now
+        await session.flush()
+        await alarms.move(session, operation)
+
+
 async def stop_generating(session: Session, code: AccessCode) -> bool:
     """False when no generate operation was waiting: there is none, or it is running."""
     return await _cancel(session, code, OperationKind.GENERATE)

@@ -130,6 +130,7 @@ async def generate(bench: Workbench, operation_id: int, job_id: int | None) -> N
             why = remote.reason if remote else ""
             raise _waits(ring, why or "the lock has not confirmed the PIN yet")
         await _record_active(bench, ring, remote.window)
+        await _let_others_try(bench, ring)
 
 
 async def revoke(bench: Workbench, operation_id: int, job_id: int | None) -> None:
@@ -149,6 +150,7 @@ async def revoke(bench: Workbench, operation_id: int, job_id: int | None) -> Non
             raise _waits(ring, "the lock has not confirmed the removal yet")
         _insist_no_create_in_doubt(bench, ring)
         await _record_revoked(bench, ring)
+        await _let_others_try(bench, ring)
 
 
 # Claiming, and what becomes of the claim
@@ -609,6 +611,17 @@ async def _record_revoked(bench: Workbench, ring: Ring) -> None:
 async def _fill_room(bench: Workbench, ring: Ring) -> None:
     async with bench.db.transaction() as session:
         await codes.fill_room(session, ring.code.lock_id, now=ring.now())
+
+
+async def _let_others_try(bench: Workbench, ring: Ring) -> None:
+    """What had to wait for its lock got through: others need not wait out gaps that have grown."""
+    if ring.claim.operation.first_claimed_at == ring.claim.now:
+        return
+    async with bench.db.transaction() as session:
+        others = await store.waiting_for_lock(session, ring.code.lock_id)
+    for code_id, kind in others:
+        async with bench.db.transaction() as session:
+            await codes.try_now(session, code_id, OperationKind(kind), now=ring.now())
 
 
 async def _end_try(bench: Workbench, ring: Ring, outcome: str, error: str) -> None:

@@ -692,6 +692,25 @@ async def last_arrival_on_lock(session: Session, code: AccessCode) -> int | None
     return code_id
 
 
+async def waiting_for_lock(session: Session, lock_id: str) -> list[tuple[int, str]]:
+    """The access codes, each with the kind of its operation, that wait out the gap after a try in
+    which their lock was out of reach, or had not yet done as it was told."""
+    found = await session.execute(
+        select(AccessCode.id, Operation.kind)
+        .join(Operation, Operation.access_code_id == AccessCode.id)
+        .where(
+            AccessCode.lock_id == lock_id,
+            Operation.state == OperationState.WAITING,
+            Operation.first_claimed_at.is_not(None),
+            Operation.failures == 0,
+            ~Operation.waits_for_room,
+            Operation.next_at > func.now(),
+        )
+        .order_by(AccessCode.id, Operation.kind)
+    )
+    return [(code_id, kind) for code_id, kind in found]
+
+
 async def postpone_operation(
     session: Session, operation: Operation, next_at: datetime, **values: Any
 ) -> None:

@@ -7,16 +7,19 @@ from datetime import timedelta
 import pytest
 
 from pinqueue import sweep
-from pinqueue.errors import LockRefused
+from pinqueue.errors import LockRefused, TryLater
 from pinqueue.operations import Workbench
 from pinqueue.simulator import Control
 from tests import factories
 from tests.operating import (
+    BLUETOOTH,
     book,
     cancel,
     code_of,
     creates,
+    digits,
     execute,
+    gap,
     held,
     operation_of,
     put_on_door,
@@ -73,6 +76,28 @@ async def test_f25_a_booking_told_again_begins_its_failed_generate_at_once(
     await factories.receive(bench.db, bench.planner, told)
     assert await ring(bench, "generate", as_if_due=False) is None
     assert (await code_of(bench)).state == "active"
+
+
+async def test_f25_when_a_lock_is_back_all_who_wait_for_it_are_tried_at_once(
+    bench: Workbench, prompt: Control
+) -> None:
+    """The guest who left and the one who arrives, on the day on which the lock was out of reach."""
+    await book(bench, BLUETOOTH, "out", starts_in=timedelta(hours=-9))
+    assert await ring(bench, "generate", "out") is None
+    prompt.state(BLUETOOTH, online=False)
+    await cancel(bench, "out", BLUETOOTH)
+    await book(bench, BLUETOOTH, "in")
+    for kind, stay in (("revoke", "out"), ("generate", "in")):
+        await ring(bench, kind, stay)
+        await execute(bench.db, "UPDATE operations SET first_claimed_at = now() - interval '3 h'")
+        assert isinstance(await ring(bench, kind, stay), TryLater)
+        assert await gap(bench, kind, stay) > 200
+    prompt.state(BLUETOOTH, online=True)
+    assert await ring(bench, "revoke", "out") is None
+    assert await ring(bench, "generate", "in", as_if_due=False) is None
+    assert [pin for pin, *_ in held(prompt, BLUETOOTH)] == [
+        digits(bench, await code_of(bench, "in"))
+    ]
 
 
 async def test_f10_a_change_that_the_lock_rejects_keeps_the_digits_on_the_door(
