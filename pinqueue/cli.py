@@ -417,6 +417,25 @@ def locks_add(
     _tell(json, f"lock {lock} added", lock=lock, device_id=device_id, protocol=protocol)
 
 
+@locks.command("set")
+def locks_set(
+    lock: str,
+    device_id: Annotated[str | None, typer.Option(help="Tuya's id of the device.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="wifi, zigbee or bluetooth.")] = None,
+    json: Json = False,
+) -> None:
+    """Correct a lock that was added wrongly, while its device holds no PIN."""
+    if device_id is None and protocol is None:
+        raise typer.BadParameter("give --device-id or --protocol")
+    planner = _planner(config.read_settings())
+    ahead = _with_session(
+        lambda s: inventory.set_lock(
+            s, planner, _actor(), lock, device_id=device_id, protocol=protocol
+        )
+    )
+    _tell(json, f"lock {lock} changed; {ahead} stays planned", lock=lock, stays_planned=ahead)
+
+
 @locks.command("list")
 def locks_list(json: Json = False) -> None:
     """List the locks and the listings they belong to."""
@@ -492,6 +511,15 @@ def listings_link(listing: str, lock: str, json: Json = False) -> None:
     planned = _with_session(lambda s: inventory.link_lock(s, planner, _actor(), listing, lock))
     text = f"lock {lock} belongs to listing {listing}; {planned} stays ahead planned"
     _tell(json, text, listing=listing, lock=lock, stays_planned=planned)
+
+
+@listings.command("unlink")
+def listings_unlink(listing: str, lock: str, json: Json = False) -> None:
+    """Take a lock from a listing. Its guests' PINs come off that lock."""
+    planner = _planner(config.read_settings())
+    ahead = _with_session(lambda s: inventory.unlink_lock(s, planner, _actor(), listing, lock))
+    text = f"lock {lock} belongs to listing {listing} no more; {ahead} stays ahead planned"
+    _tell(json, text, listing=listing, lock=lock, stays_planned=ahead)
 
 
 @listings.command("list")

@@ -11,11 +11,20 @@ from datetime import time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pinqueue import posting, reservations, store
+from pinqueue import codes, posting, reservations, store
 from pinqueue.db import Session
 from pinqueue.errors import Conflict, InputInvalid, NotFound
-from pinqueue.lifecycle import EventType
-from pinqueue.models import ApiKey, Endpoint, Listing, ListingLock, Lock, Source
+from pinqueue.lifecycle import CodeState, EventType, OperationState
+from pinqueue.models import (
+    AccessCode,
+    ApiKey,
+    Endpoint,
+    Listing,
+    ListingLock,
+    Lock,
+    Reservation,
+    Source,
+)
 from pinqueue.pins import LENGTHS
 from pinqueue.reservations import Planner
 from pinqueue.schedule import check_lead
@@ -33,13 +42,67 @@ async def add_lock(
 ) -> None:
     _check_name("lock", lock_id)
     reservations.check_id("device_id", device_id)
-    if protocol not in LENGTHS:
-        raise InputInvalid("protocol", f"must be one of {', '.join(LENGTHS)}, not {protocol!r}")
+    protocol = _protocol(protocol)
     await _insist_absent(session, Lock, lock_id)
-    if other := await store.lock_of_device(session, device_id):
-        raise Conflict(f"device {device_id} is lock {other.id} already")
+    await _insist_free(session, device_id)
     session.add(Lock(id=lock_id, device_id=device_id, protocol=protocol))
     await store.record(session, actor, "lock:added", lock=lock_id, protocol=protocol)
+
+
+async def set_lock(
+    session: Session,
+    planner: Planner,
+    actor: str,
+    lock_id: str,
+    *,
+    device_id: str | None = None,
+    protocol: str | None = None,
+) -> int:
+    """Correct a lock that was added wrongly, while its device holds no PIN of ours. What failed is
+    begun again; where PINs get another length, the guests ahead get others. Returns how many stays
+    that concerns. Raises NotFound, InputInvalid and Conflict.
+    """
+    lock = await session.get(Lock, lock_id, with_for_update={"key_share": True})
+    if lock is None:
+        raise NotFound(f"there is no lock {lock_id}: `pinqueue locks add` makes one")
+    # Held against bookings and workers under way: they see the lock as it will be, or are seen.
+    stays = await store.stays_at_lock(session, lock_id)
+    planned = await store.live_codes_at_lock(session, lock_id)
+    await _insist_untouched(session, planned)
+    length = LENGTHS[lock.protocol]
+    if protocol is not None:
+        lock.protocol = _protocol(protocol)
+    if device_id is not None and device_id != lock.device_id:
+        reservations.check_id("device_id", device_id)
+        await _insist_free(session, device_id)
+        lock.device_id = device_id
+    await session.flush()
+    await store.record(
+        session,
+        actor,
+        "lock:changed",
+        lock=lock_id,
+        device_id=lock.device_id,
+        protocol=lock.protocol,
+    )
+    now = await store.now(session)
+    for code in planned:
+        if length != LENGTHS[lock.protocol] or code.state == CodeState.REVOKING:
+            await codes.withdraw(session, actor, code, now=now)
+    return await _plan(session, planner, actor, stays)
+
+
+async def _insist_untouched(session: Session, planned: Sequence[AccessCode]) -> None:
+    """Raise Conflict where the device has the PIN of one of these codes, or may have it."""
+    for code in planned:
+        if code.remote_id is not None or code.create_in_doubt_since is not None:
+            raise Conflict(
+                f"its device may hold the PIN of access code {code.id}: cancel reservation"
+                f" {code.reservation_id}, or wait until the PIN is off"
+            )
+        for operation in (await store.open_operations(session, code)).values():
+            if operation.state == OperationState.ACTIVE:
+                raise Conflict(f"a worker is at access code {code.id}: try again in a minute")
 
 
 async def add_listing(
@@ -97,7 +160,12 @@ async def set_listing(
         listing.lead = check_lead(lead)
     await session.flush()
     await store.record(session, actor, "listing:changed", listing=listing_id)
-    stays = await store.upcoming_stays(session, listing_id)
+    return await _plan(session, planner, actor, await store.upcoming_stays(session, listing_id))
+
+
+async def _plan(
+    session: Session, planner: Planner, actor: str, stays: Sequence[Reservation]
+) -> int:
     now = await store.now(session)
     for stay in stays:
         await reservations.plan(session, planner, stay, actor=actor, now=now)
@@ -144,11 +212,26 @@ async def link_lock(
     await _link(session, listing_id, lock_id)
     await session.flush()
     await store.record(session, actor, "listing:lock_linked", listing=listing_id, lock=lock_id)
-    stays = await store.upcoming_stays(session, listing_id)
-    now = await store.now(session)
-    for stay in stays:
-        await reservations.plan(session, planner, stay, actor=actor, now=now)
-    return len(stays)
+    return await _plan(session, planner, actor, await store.upcoming_stays(session, listing_id))
+
+
+async def unlink_lock(
+    session: Session, planner: Planner, actor: str, listing_id: str, lock_id: str
+) -> int:
+    """Guests of the listing get no PIN on this lock any more, and those who have one lose it.
+    Returns how many stays ahead that concerns. Raises NotFound."""
+    if await session.get(Listing, listing_id, with_for_update=True) is None:
+        raise NotFound(f"there is no listing {listing_id}: `pinqueue listings add` makes one")
+    link = await session.get(ListingLock, (listing_id, lock_id))
+    if link is None:
+        raise NotFound(
+            f"lock {lock_id} does not belong to listing {listing_id}:"
+            " `pinqueue listings list` shows which do"
+        )
+    await session.delete(link)
+    await session.flush()
+    await store.record(session, actor, "listing:lock_unlinked", listing=listing_id, lock=lock_id)
+    return await _plan(session, planner, actor, await store.upcoming_stays(session, listing_id))
 
 
 async def add_source(
@@ -294,6 +377,17 @@ async def _link(session: Session, listing_id: str, lock_id: str) -> None:
         raise Conflict(f"lock {lock_id} belongs to listing {listing_id} already")
     session.add(ListingLock(listing_id=listing_id, lock_id=lock_id))
     await session.flush()
+
+
+def _protocol(name: str) -> str:
+    if name not in LENGTHS:
+        raise InputInvalid("protocol", f"must be one of {', '.join(LENGTHS)}, not {name!r}")
+    return name
+
+
+async def _insist_free(session: Session, device_id: str) -> None:
+    if other := await store.lock_of_device(session, device_id):
+        raise Conflict(f"device {device_id} is lock {other.id} already")
 
 
 async def _insist_absent(

@@ -16,6 +16,7 @@ from pinqueue.api.shapes import (
     Lock,
     LockBody,
     Locks,
+    OfLink,
     OfListing,
     OfSource,
     RotateBody,
@@ -39,7 +40,7 @@ async def list_locks(call: Call) -> tuple[int, Locks]:
 
 @TABLE.route("POST", "/api/locks", "admin", {201: Lock}, refused=[409])
 async def add_lock(call: Call, body: LockBody) -> tuple[int, Lock]:
-    """Add a lock. Its device id and protocol cannot be changed later."""
+    """Add a lock. `pinqueue locks set` corrects a wrong device id or protocol."""
     await inventory.add_lock(call.session, call.actor, body.id, body.device_id, body.protocol)
     (lock,) = await lists.locks(call.session, body.id)
     return 201, Lock.model_validate(lock)
@@ -67,6 +68,17 @@ async def link_lock(call: Call, given: OfListing, body: LinkBody) -> tuple[int, 
     """Add a lock to a listing. Stays ahead get a PIN on it too."""
     planned = await inventory.link_lock(call.session, call.planner, call.actor, given.id, body.lock)
     return 201, LinkedListing(**await _listing(call, given.id), stays_planned=planned)
+
+
+@TABLE.route(
+    "DELETE", "/api/listings/{id}/locks/{lock}", "admin", {200: LinkedListing}, refused=[404]
+)
+async def unlink_lock(call: Call, given: OfLink) -> tuple[int, LinkedListing]:
+    """Take a lock from a listing. Its guests' PINs come off that lock."""
+    planned = await inventory.unlink_lock(
+        call.session, call.planner, call.actor, given.id, given.lock
+    )
+    return 200, LinkedListing(**await _listing(call, given.id), stays_planned=planned)
 
 
 @TABLE.route("GET", "/api/sources", "read", {200: Sources})

@@ -63,6 +63,10 @@ class OfListing(Given):
     id: Id = Field(examples=["apt-7"])
 
 
+class OfLink(OfListing):
+    lock: Name = Field(examples=["street-door"])
+
+
 class OfSource(Given):
     id: Id = Field(examples=["my-site"])
 
@@ -464,7 +468,7 @@ class LinkBody(Body):
 
 
 class LinkedListing(Listing):
-    stays_planned: int = Field(description="Stays ahead that get a PIN on this lock too")
+    stays_planned: int = Field(description="Stays ahead that get a PIN on this lock, or lose it")
 
 
 class SourceBody(Body):

@@ -274,6 +274,27 @@ async def locks_of_listing(session: Session, listing_id: str) -> Sequence[Lock]:
     ).all()
 
 
+async def stays_at_lock(session: Session, lock_id: str) -> Sequence[Reservation]:
+    """The stays that have or want a PIN on a lock, held for planning. Its listings are held before,
+    FOR UPDATE: a booking of one waits at its foreign key, so none that is under way escapes."""
+    listings = select(ListingLock.listing_id).where(ListingLock.lock_id == lock_id)
+    await session.execute(
+        select(Listing).where(Listing.id.in_(listings)).order_by(Listing.id).with_for_update()
+    )
+    live = select(AccessCode.reservation_id).where(
+        AccessCode.lock_id == lock_id, AccessCode.state.not_in(CODE_ENDED)
+    )
+    wanted = Reservation.listing_id.in_(listings) & _ahead()
+    found = await session.scalars(
+        _held(
+            select(Reservation)
+            .where(or_(Reservation.id.in_(live), wanted))
+            .order_by(Reservation.id)
+        )
+    )
+    return found.all()
+
+
 async def reservation_for_update(session: Session, reservation_id: str) -> Reservation | None:
     """The reservation, held so that events of one stay are applied one after the other."""
     row: Reservation | None = await session.scalar(
@@ -450,16 +471,19 @@ async def upcoming_stays(session: Session, listing_id: str) -> Sequence[Reservat
         await session.scalars(
             _held(
                 select(Reservation)
-                .where(
-                    Reservation.listing_id == listing_id,
-                    Reservation.status == ReservationStatus.CONFIRMED,
-                    func.coalesce(Reservation.late_check_out_at, Reservation.check_out_at)
-                    > func.now() - BUFFER_MOST,
-                )
+                .where(Reservation.listing_id == listing_id, _ahead())
                 .order_by(Reservation.id)
             )
         )
     ).all()
+
+
+def _ahead() -> ColumnElement[bool]:
+    """Of a stay: it is confirmed and has not ended."""
+    ends_at = func.coalesce(Reservation.late_check_out_at, Reservation.check_out_at)
+    return (Reservation.status == ReservationStatus.CONFIRMED) & (
+        ends_at > func.now() - BUFFER_MOST
+    )
 
 
 # Access codes
@@ -514,6 +538,19 @@ async def live_codes(session: Session, reservation_id: str) -> Sequence[AccessCo
                 select(AccessCode)
                 .where(AccessCode.reservation_id == reservation_id)
                 .where(AccessCode.state.not_in(CODE_ENDED))
+                .order_by(AccessCode.id)
+            )
+        )
+    ).all()
+
+
+async def live_codes_at_lock(session: Session, lock_id: str) -> Sequence[AccessCode]:
+    """A lock's codes that are on its door or may yet be, each held until the transaction ends."""
+    return (
+        await session.scalars(
+            _held(
+                select(AccessCode)
+                .where(AccessCode.lock_id == lock_id, AccessCode.state.not_in(CODE_ENDED))
                 .order_by(AccessCode.id)
             )
         )

@@ -56,6 +56,10 @@ def test_a_deployment_is_set_up_by_commands_alone(house: House) -> None:
     )
     done(added)
     done(house.run("listings", "link", "apt-7", "back"))
+    done(house.run("locks", "add", "gate", "--device-id", "d-9", "--protocol", "wifi"))
+    done(house.run("locks", "set", "gate", "--device-id", "d-3", "--protocol", "zigbee"))
+    done(house.run("listings", "link", "apt-7", "gate"))
+    done(house.run("listings", "unlink", "apt-7", "gate"))
     assert done(secret).startswith("whsec_")
     assert done(key).startswith("pq_")
 
@@ -68,6 +72,7 @@ def test_a_deployment_is_set_up_by_commands_alone(house: House) -> None:
     assert locks == [
         {"lock": "back", "device_id": "d-2", "protocol": "wifi", "listings": ["apt-7"]},
         {"lock": "front", "device_id": "d-1", "protocol": "zigbee", "listings": ["apt-7"]},
+        {"lock": "gate", "device_id": "d-3", "protocol": "zigbee", "listings": []},
     ]
     (found,) = listings
     assert found == {
@@ -227,6 +232,7 @@ INVALID: Mapping[tuple[str, ...], str] = {
     ("locks", "add", "[/red]", "--device-id", "d", "--protocol", "wifi"): "not '[/red]'",
     ("simulator", "--device", "door"): "--device: write ID:PROTOCOL",
     ("worker", "--queues", "fax"): "--queues: 'fax' is not one of generate_pin, revoke_pin",
+    ("locks", "set", "d-1"): "give --device-id or --protocol",
     ("listings", "set", "apt-7"): "give at least one of the times to change",
     ("listings", "set", "apt-7", "--check-in", "25:00"): "check_in_time: must be a time of day",
 }

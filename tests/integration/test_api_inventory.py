@@ -76,6 +76,16 @@ def test_linking_a_lock_gives_stays_ahead_a_pin_on_it_too(admin: Client) -> None
     assert again["message"] == "lock front-door belongs to listing apt-7 already"
 
 
+def test_unlinking_a_lock_takes_its_pins_from_stays_ahead(admin: Client) -> None:
+    admin.told(201, "PUT", "/api/reservations/res-1", stay())
+    told = admin.told(200, "DELETE", "/api/listings/apt-7/locks/sim-zigbee-1")
+    assert (told["locks"], told["stays_planned"]) == ([], 1)
+    (code,) = admin.get("/api/reservations/res-1/codes")["codes"]
+    assert code["state"] == "cancelled"
+    admin.refused(404, "DELETE", "/api/listings/apt-7/locks/sim-zigbee-1")
+    admin.refused(404, "DELETE", "/api/listings/none/locks/sim-zigbee-1")
+
+
 def test_linking_what_is_not_there_is_not_found(admin: Client) -> None:
     admin.refused(404, "POST", "/api/listings/apt-7/locks", {"lock": "none"})
     admin.refused(404, "POST", "/api/listings/none/locks", {"lock": "sim-zigbee-1"})

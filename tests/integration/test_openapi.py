@@ -31,6 +31,8 @@ def admin(web: Web) -> Client:
     web.execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() + '1 hour')")
     web.execute("ALTER SEQUENCE access_codes_id_seq RESTART 7")
     web.execute("ALTER SEQUENCE procrastinate_jobs_id_seq RESTART 42")
+    street = {"id": "street-door", "device_id": "d-street", "protocol": "wifi"}
+    who.told(201, "POST", "/api/locks", street)
     who.told(201, "PUT", "/api/reservations/res-123", stay())
     web.execute("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = 42")
     return who
