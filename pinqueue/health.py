@@ -34,6 +34,7 @@ UNKNOWN: dict[str, Any] = dict.fromkeys(
         "workers",
         "oldest_overdue_seconds",
         "late_operations",
+        "failed_pins",
         "overdue_pins",
         "locks_held",
     )
@@ -136,6 +137,8 @@ def _warnings(asked: dict[str, Any]) -> list[str]:
     warnings = []
     if late := asked["late_operations"]:
         warnings.append(f"{late} operations threaten their deadline: `pinqueue audit late`")
+    if failed := asked["failed_pins"]:
+        warnings.append(f"{failed} PINs have failed and need a person: `pinqueue audit failed`")
     if overdue := asked["overdue_pins"]:
         warnings.append(
             f"{overdue} PINs are not confirmed off their door past their end:"

@@ -19,7 +19,7 @@ from typing import Any
 
 from pinqueue import codes, mutex, reservations, store
 from pinqueue.alarms import QUEUES
-from pinqueue.config import STORE, read_settings
+from pinqueue.config import STORE, duration, read_settings
 from pinqueue.db import Session
 from pinqueue.errors import Conflict, InputInvalid, NotFound
 from pinqueue.lifecycle import OperationKind
@@ -40,16 +40,17 @@ async def schedule_generate_pin(
     reservation_id: str,
     check_in: datetime | str | None = None,
     *,
-    lead: timedelta | None = None,
+    lead: timedelta | str | None = None,
     planner: Planner | None = None,
     actor: str = ACTOR,
 ) -> list[dict[str, Any]]:
     """Have a stay's PINs put on its locks `lead` before check-in, at once where that has passed.
 
-    `check_in` moves the stay's check-in, `lead` is kept as the stay's own; without them it is as
-    the booking, the listing and the settings say. Called again it moves the time. The removal at
-    check-out is scheduled with it. Returns `{job_id, lock_id, scheduled_at}` for each job that
-    waits, none for a stay that is over. `planner` is made of this process's settings if not given.
+    `check_in` moves the stay's check-in, `lead` (`"2h"` as well as a timedelta) is kept as the
+    stay's own; without them it is as the booking, the listing and the settings say. Called again it
+    moves the time. The removal at check-out is scheduled with it. Returns `{job_id, lock_id,
+    scheduled_at}` for each job that waits, none for a stay that is over. `planner` is made of this
+    process's settings if not given.
 
     Raises NotFound, Conflict (the stay is not confirmed), and InputInvalid that names the field.
     """
@@ -61,7 +62,7 @@ async def schedule_generate_pin(
         reservation_id,
         now,
         check_in=_text(check_in),
-        lead=lead,
+        lead=_duration(lead),
     )
     return await _planned(session, reservation_id, OperationKind.GENERATE)
 
@@ -302,6 +303,16 @@ def _planner() -> Planner:
     settings = read_settings()
     settings.require(*STORE)
     return Planner(sealer(settings), settings.lead)
+
+
+def _duration(lead: timedelta | str | None) -> timedelta | None:
+    try:
+        value = duration(lead)
+    except ValueError as error:
+        raise InputInvalid("lead", str(error)) from None
+    if not isinstance(value, timedelta | None):
+        raise InputInvalid("lead", "must be a timedelta, or a text such as 2h")
+    return value
 
 
 def _text(moment: datetime | str | None) -> str | None:

@@ -383,6 +383,9 @@ class Health(Told):
     late_operations: int | None = Field(
         default=None, description="Not confirmed, and their deadline is near or past"
     )
+    failed_pins: int | None = Field(
+        default=None, description="Of stays that last: a person is needed"
+    )
     overdue_pins: int | None = Field(
         default=None, description="On a door past their end: must be 0"
     )

@@ -350,7 +350,7 @@ async def held_locks(session: Session, namespace: int) -> list[dict[str, Any]]:
 
 async def overdue(session: Session) -> dict[str, Any]:
     """`oldest_overdue_seconds`, 0 when nothing due waits, `late_operations`, which threaten their
-    deadline, and `overdue_pins`, which must be 0."""
+    deadline, `failed_pins` of stays that last, and `overdue_pins`, which must be 0."""
     (row,) = await rows(
         session,
         """
@@ -361,6 +361,8 @@ async def overdue(session: Session) -> dict[str, Any]:
                (SELECT count(*) FROM operations
                 WHERE state IN ('waiting', 'active') AND due_at <= now()
                   AND late_since IS NOT NULL) AS late_operations,
+               (SELECT count(*) FROM access_codes
+                WHERE state = 'failed' AND ends_at > now()) AS failed_pins,
                (SELECT count(*) FROM audit_overdue_pins) AS overdue_pins
         """,
     )

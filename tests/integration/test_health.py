@@ -24,8 +24,9 @@ from pinqueue.locks.tuya_requests import Writer
 from pinqueue.operations import Workbench
 from pinqueue.patience import SCHEDULER
 from pinqueue.processes import free_port
+from pinqueue.simulator import Control
 from tests.conftest import PYTHON
-from tests.operating import a_worker, book, cancel, execute, until
+from tests.operating import a_worker, book, bring_to, cancel, execute, until
 from tests.wires import Wire
 
 pytestmark = pytest.mark.anyio
@@ -127,6 +128,20 @@ async def test_a_pin_that_is_overdue_on_a_door_is_a_warning(
     assert report["overdue_pins"] == 1
     assert report["problems"] == [NOBODY]
     assert "audit overdue_pins" in report["warnings"][0]
+
+
+async def test_a_pin_that_failed_is_a_warning_until_its_stay_is_over(
+    settings: Settings, database_url: str, bench: Workbench, doors: Control
+) -> None:
+    code = await bring_to(bench, doors, "failed")
+    async with asked(settings, database_url) as ask:
+        report = await ask()
+        past = "UPDATE access_codes SET ends_at = now(), starts_at = starts_at - interval '9 days'"
+        await execute(bench.db, f"{past} WHERE id = :id", id=code.id)
+        assert (await ask())["failed_pins"] == 0
+    assert report["failed_pins"] == 1
+    assert report["problems"] == [NOBODY]
+    assert report["warnings"] == ["1 PINs have failed and need a person: `pinqueue audit failed`"]
 
 
 async def test_an_operation_that_threatens_its_deadline_is_a_warning(

@@ -427,9 +427,18 @@ async def test_a_cursor_of_the_other_order_is_refused(booked: Database) -> None:
             await jobs.find_jobs(session, cursor=page.next_cursor, newest_first=True)
 
 
-async def test_a_negative_lead_is_refused(booked: Database, planner: Planner) -> None:
-    with pytest.raises(InputInvalid, match="lead"):
-        await generate(booked, planner, lead=timedelta(hours=-1))
+async def test_a_lead_may_be_written(booked: Database, planner: Planner) -> None:
+    (at_two,) = await generate(booked, planner, lead="2h")
+    (at_one,) = await generate(booked, planner, lead=timedelta(hours=1))
+    assert at_one["scheduled_at"] - at_two["scheduled_at"] == timedelta(hours=1)
+
+
+@pytest.mark.parametrize("lead", [timedelta(hours=-1), "1x", "", 3600])
+async def test_a_lead_that_cannot_be_is_refused(
+    booked: Database, planner: Planner, lead: object
+) -> None:
+    with pytest.raises(InputInvalid, match=r"^lead: "):
+        await generate(booked, planner, lead=lead)
 
 
 # Clear and retry
