@@ -58,11 +58,15 @@ async def put(session: Session, operations: Sequence[Operation]) -> None:
     await store.insert_job_records(session, records)
 
 
-async def defer(session: Session, name: str, at: datetime | None = None, **arguments: int) -> int:
+async def defer(
+    session: Session, name: str, at: datetime | None = None, *, priority: int = 0, **arguments: int
+) -> int:
     """Defer a job on the queue and for the task of that name, which is no operation's; returns its
-    id."""
+    id. Of those that are due the highest priority comes first."""
     connection = await driver_connection(session)
-    task = _app.configure_task(name, queue=name, schedule_at=at, connection=connection)
+    task = _app.configure_task(
+        name, queue=name, schedule_at=at, priority=priority, connection=connection
+    )
     job_id: int = await task.defer_async(**arguments)
     return job_id
 

@@ -39,7 +39,8 @@ async def put(session: Session, event_row: int, after: timedelta = timedelta(0))
     `after` it as the sender's API may not know yet what its webhook tells."""
     event = await session.get_one(WebhookEvent, event_row)
     at = await store.now(session) + after if after else None
-    event.job_id = await alarms.defer(session, FETCH, at, event_row=event_row)
+    # Before what is posted to endpoints: those that hang must not keep us from knowing of a stay.
+    event.job_id = await alarms.defer(session, FETCH, at, priority=1, event_row=event_row)
     await session.flush()
 
 
@@ -49,6 +50,18 @@ async def put_again(session: Session, source_id: str, event_id: str, after: time
     if event.outcome != "fetching":
         event.outcome = "fetching"
         await put(session, event.id, after)
+
+
+async def give_up(session: Session, event: WebhookEvent, why: str) -> None:
+    """No job reads the booking that an event names any more; comparing may still find it."""
+    event.outcome = "incomplete"
+    await store.record(
+        session,
+        f"source:{event.source_id}",
+        "webhook:incomplete",
+        reservation_id=event.reservation_id,
+        reason=why,
+    )
 
 
 async def fetch(db: Database, planner: Planner, event_row: int) -> None:

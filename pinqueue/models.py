@@ -212,6 +212,9 @@ class WebhookEvent(Base):
     reservation_id: Mapped[str | None] = mapped_column(index=True)
     listing_id: Mapped[str | None]
     job_id: Mapped[int | None] = mapped_column(comment="The job that fetches the booking it names")
+    rescues: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="Times the worker that fetched it died; three end it"
+    )
     received_at: Mapped[datetime] = _created_at()
 
 

@@ -166,15 +166,23 @@ async def defer_deliveries(db: Database) -> int:
 
 
 async def fetch_again(db: Database) -> int:
-    """Give a job to every event whose booking nobody will fetch; returns how many."""
+    """Give a job to every event whose booking nobody will fetch, but to those whose tries are spent
+    or which killed their worker too often; returns how many there were."""
     async with db.transaction() as session:
         found = await sweeping.lost_fetches(session, EVERY, BATCH)
 
-    async def again(session: Session, event_row: int) -> PutRight | None:
-        if not await sweeping.hold_lost_fetch(session, event_row):
+    async def again(session: Session, lost: sweeping.LostFetch) -> PutRight | None:
+        event = await sweeping.hold_lost_fetch(session, lost)
+        if event is None:
             return None
-        await fetching.put(session, event_row)
-        return PutRight("fetch_rescued", event_row=event_row)
+        event.rescues += 1 if lost.job_status == "doing" else 0
+        if lost.job_status == "failed" or event.rescues > MOST_RESCUES:
+            died = f"its worker died {event.rescues} times"
+            reason = "every try failed" if lost.job_status == "failed" else died
+            await fetching.give_up(session, event, f"its booking was not read: {reason}")
+            return PutRight("fetch_given_up", event_row=event.id, reason=reason)
+        await fetching.put(session, event.id)
+        return PutRight("fetch_rescued", event_row=event.id)
 
     return await _one_by_one(db, again, found)
 

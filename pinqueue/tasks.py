@@ -11,13 +11,15 @@ from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
 from pinqueue import fetching, operations
 from pinqueue.alarms import DELIVER, QUEUES
-from pinqueue.errors import DatabaseUnavailable, LockError, SourceBusy, SourceError, TryLater
+from pinqueue.errors import DatabaseUnavailable, LockError, SourceBusy, TryLater
 from pinqueue.lifecycle import OperationKind
 from pinqueue.operations import Workbench
 
 BREAKDOWN_RETRIES = 3
 BREAKDOWN_WAIT = timedelta(seconds=5)
 FETCH_RETRIES, FETCH_WAIT, FETCH_LONGEST = 50, timedelta(seconds=5), timedelta(minutes=30)
+FETCH_GRANTED = 86400.0
+"""Seconds. A sender may ask for years by mistake, and no calendar holds them."""
 
 
 class AsTheRowSays(BaseRetryStrategy):
@@ -38,16 +40,15 @@ class AsTheRowSays(BaseRetryStrategy):
 
 
 class AsTheSenderAllows(BaseRetryStrategy):
-    """A sender's API is asked again with growing gaps for a day; then comparing finds it."""
+    """A sender's API is asked again with growing gaps for a day, also where the asking broke down
+    in a way that nobody foresaw; then comparing finds it."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        if not isinstance(exception, SourceError | DatabaseUnavailable):
-            return None
         if job.attempts >= FETCH_RETRIES:
             return None
         asked = exception.retry_after if isinstance(exception, SourceBusy) else None
-        gap = min(FETCH_WAIT * 2.0**job.attempts, FETCH_LONGEST)
-        wait = max(gap, timedelta(seconds=asked or 0))
+        gap = min(FETCH_WAIT * 2.0 ** min(job.attempts, 20), FETCH_LONGEST)
+        wait = max(gap, timedelta(seconds=min(asked or 0, FETCH_GRANTED)))
         return RetryDecision(retry_at=datetime.now(UTC) + wait)
 
 

@@ -239,35 +239,51 @@ async def fold_job_counts(session: Session) -> None:
     )
 
 
-async def lost_fetches(session: Session, patience: timedelta, limit: int) -> Sequence[int]:
-    """Events whose booking is still to be fetched, and which no living job will fetch."""
-    return (
-        await session.scalars(
-            text("""
-                SELECT event.id FROM webhook_events event
-                LEFT JOIN procrastinate_jobs job ON job.id = event.job_id
-                WHERE event.outcome = 'fetching'
-                  AND event.received_at < now() - CAST(:patience AS interval)
-                  AND (job.id IS NULL OR job.status NOT IN ('todo', 'doing')
-                       OR (job.status = 'doing' AND NOT EXISTS (
-                               SELECT FROM procrastinate_events started
-                               WHERE started.job_id = job.id AND started.type = 'started'
-                                 AND started.at > now() - CAST(:longest AS interval))))
-                ORDER BY event.id LIMIT :limit
-            """),
-            {"patience": patience, "longest": LONGEST_RING, "limit": limit},
+@dataclass(frozen=True)
+class LostFetch:
+    """An event whose booking is still to be fetched, and which no living job will fetch."""
+
+    event_row: int
+    job_id: int | None
+    job_status: str | None
+    """`failed` when its tries are spent, `doing` when its worker died; None when it is gone."""
+
+
+async def lost_fetches(session: Session, patience: timedelta, limit: int) -> list[LostFetch]:
+    found = await session.execute(
+        text("""
+            SELECT event.id, event.job_id, job.status::text FROM webhook_events event
+            LEFT JOIN procrastinate_jobs job ON job.id = event.job_id
+            WHERE event.outcome = 'fetching'
+              AND event.received_at < now() - CAST(:patience AS interval)
+              AND (job.id IS NULL OR job.status NOT IN ('todo', 'doing')
+                   OR (job.status = 'doing' AND NOT EXISTS (
+                           SELECT FROM procrastinate_events started
+                           WHERE started.job_id = job.id AND started.type = 'started'
+                             AND started.at > now() - CAST(:longest AS interval))))
+            ORDER BY event.id LIMIT :limit
+        """),
+        {"patience": patience, "longest": LONGEST_RING, "limit": limit},
+    )
+    return [LostFetch(*row) for row in found]
+
+
+async def hold_lost_fetch(session: Session, lost: LostFetch) -> WebhookEvent | None:
+    """Its event, held, its dead job deleted; None when another sweep was first."""
+    event: WebhookEvent | None = await session.scalar(
+        select(WebhookEvent)
+        .where(
+            WebhookEvent.id == lost.event_row,
+            WebhookEvent.outcome == "fetching",
+            WebhookEvent.job_id.is_not_distinct_from(lost.job_id),
         )
-    ).all()
-
-
-async def hold_lost_fetch(session: Session, event_row: int) -> bool:
-    """Whether its booking is still to be fetched; held against another sweep."""
-    held: int | None = await session.scalar(
-        select(WebhookEvent.id)
-        .where(WebhookEvent.id == event_row, WebhookEvent.outcome == "fetching")
         .with_for_update(skip_locked=True)
     )
-    return held is not None
+    if event is not None:
+        await session.execute(
+            text("DELETE FROM procrastinate_jobs WHERE id = :id"), {"id": lost.job_id}
+        )
+    return event
 
 
 async def given_up(session: Session, rested: timedelta) -> Sequence[int]:
