@@ -309,13 +309,16 @@ def check(json: Json = False) -> None:
     missing = [name for name in config.LOCK_CLOUD if not getattr(settings, name)]
     missing = [f"PINQUEUE_{name.upper()}" for name in missing]
     project = f"no Tuya project: set {', '.join(missing)}" if missing else "Tuya project set"
+    unknown = config.unknown_settings()
+    strange = f"\nno setting, so without effect: {', '.join(unknown)}" if unknown else ""
     _tell(
         json,
-        f"database: reachable, revision {revision}\nlocks: {project}",
+        f"database: reachable, revision {revision}\nlocks: {project}{strange}",
         database="ok",
         revision=revision,
         lock_cloud="not set" if missing else "set",
         missing=missing,
+        unknown=unknown,
     )
 
 

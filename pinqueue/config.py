@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 
 from pinqueue.errors import ConfigInvalid
 
@@ -248,6 +254,14 @@ def read_settings(**overrides: object) -> Settings:
                 for fault in error.errors()
             )
         ) from None
+
+
+def unknown_settings() -> list[str]:
+    """Names in the environment and `.env` that look like settings and are none: mistyped, maybe."""
+    sources = (EnvSettingsSource(Settings), DotEnvSettingsSource(Settings))
+    known = {f"pinqueue_{name}" for name in Settings.model_fields}
+    found = {name for source in sources for name in source.env_vars if name.startswith("pinqueue_")}
+    return sorted(name.upper() for name in found - known)
 
 
 def _filled(value: object) -> bool:

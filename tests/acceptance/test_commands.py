@@ -184,6 +184,12 @@ def test_the_secrets_that_keys_generate_prints_are_accepted_by_check(house: Hous
     assert "no Tuya project: set PINQUEUE_TUYA_REGION, PINQUEUE_TUYA_ACCESS_ID" in without
 
 
+def test_check_tells_of_a_mistyped_setting_that_would_have_no_effect(house: House) -> None:
+    (house.folder / ".env").write_text("PINQUEUE_RETRYS=5\nLEAD=1h\nPINQUEUE_RETRIES=5\n")
+    told = done(house.run("check", PINQUEUE_LEED="1d"))
+    assert told.endswith("no setting, so without effect: PINQUEUE_LEED, PINQUEUE_RETRYS")
+
+
 def test_every_wrong_setting_is_named_in_one_message_without_its_value(house: House) -> None:
     wrong = {
         "PINQUEUE_DATABASE_URL": "mysql://user:hunter2@host/db",
