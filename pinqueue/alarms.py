@@ -78,12 +78,12 @@ async def put_deliveries(session: Session, deliveries: Sequence[Delivery]) -> No
     await session.flush()
 
 
-async def take_back(session: Session, operation: Operation) -> bool:
-    """Cancel an operation's waiting job; False when it has none, or it is running already."""
-    if operation.job_id is None:
+async def take_back(session: Session, owner: Operation | Delivery) -> bool:
+    """Cancel its waiting job; False when it has none, or it is running already."""
+    if owner.job_id is None:
         return False
     return await _app.job_manager.cancel_job_by_id_async(
-        operation.job_id, connection=await driver_connection(session)
+        owner.job_id, connection=await driver_connection(session)
     )
 
 

@@ -670,6 +670,36 @@ def endpoints_test(endpoint: str, json: Json = False) -> None:
     _tell(json, f"endpoint {endpoint}: {answer}", endpoint=endpoint, answer=str(answer))
 
 
+@endpoints.command("deliveries")
+def endpoints_deliveries(
+    endpoint: str,
+    state: Annotated[str | None, typer.Option(help="waiting, delivered or failed.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    before: Annotated[
+        int | None, typer.Option(min=1, max=2**63 - 1, help="Only those before this delivery.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List what was, is or will be posted there, the newest first."""
+    found = _with_session(
+        lambda s: deliveries.listed(s, endpoint, state=state, before=before, limit=limit)
+    )
+    tables.show(found, title="deliveries", as_json=json)
+
+
+@endpoints.command("redeliver")
+def endpoints_redeliver(
+    delivery: Annotated[
+        int,
+        typer.Argument(min=1, max=2**63 - 1, help="Its number in `pinqueue endpoints deliveries`."),
+    ],
+    json: Json = False,
+) -> None:
+    """Post a delivery again, at once, with the same `webhook-id`."""
+    told = _with_session(lambda s: deliveries.redeliver(s, _actor(), delivery))
+    _tell(json, f"delivery {delivery} is posted to {told['endpoint']} again", **told)
+
+
 @endpoints.command("enable")
 def endpoints_enable(endpoint: str, json: Json = False) -> None:
     """Post there again, after it was disabled because it answered 410."""

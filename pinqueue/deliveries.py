@@ -1,4 +1,5 @@
-"""One try to deliver an event: claim it, post it, record what came of it.
+"""One try to deliver an event: claim it, post it, record what came of it; and what people ask of
+deliveries.
 
 As with operations, no transaction is open while the network is, and a worker whose claim is spent
 records nothing. A worker that dies in between posts again: endpoints tell repeats by `webhook-id`.
@@ -11,11 +12,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pinqueue import audit, logs, store
+from pinqueue import alarms, audit, inventory, logs, store
 from pinqueue.db import Database, Session
-from pinqueue.errors import ConfigInvalid, StateChanged, TryLater
+from pinqueue.errors import (
+    ConfigInvalid,
+    Conflict,
+    InputInvalid,
+    NotFound,
+    StateChanged,
+    TryLater,
+)
 from pinqueue.lifecycle import CODE_ENDED, CodeState, DeliveryState
-from pinqueue.models import AccessCode, Endpoint
+from pinqueue.models import AccessCode, Delivery, Endpoint
 from pinqueue.outcomes import new_event_id
 from pinqueue.posting import Answer, Poster
 from pinqueue.sealing import Sealer
@@ -60,6 +68,48 @@ async def deliver(db: Database, sealer: Sealer, poster: Poster, delivery_id: int
     if retry_at is not None:
         told = f"HTTP {answer.status}" if answer.status else answer.reason
         raise TryLater(f"delivery {delivery_id}: {told}", retry_at=retry_at)
+
+
+async def listed(
+    session: Session,
+    endpoint_id: str,
+    *,
+    state: str | None = None,
+    before: int | None = None,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """What was, is or will be posted there, the newest first, beginning `before` a delivery. What
+    has ended is kept for PINQUEUE_RETENTION. Raises NotFound, InputInvalid."""
+    if await session.get(Endpoint, endpoint_id) is None:
+        raise inventory.unknown_endpoint(endpoint_id)
+    if state is not None and state not in set(DeliveryState):
+        raise InputInvalid("state", f"must be one of {', '.join(DeliveryState)}, not {state!r}")
+    return await deliveries.listed(session, endpoint_id, state=state, before=before, limit=limit)
+
+
+async def redeliver(session: Session, actor: str, delivery_id: int) -> dict[str, Any]:
+    """Post a delivery at once, whether it is delivered, has failed or waits, with all its tries
+    before it and the same `webhook-id`. One that is due already is left alone. Returns it as it is
+    listed. Raises NotFound, and Conflict where its endpoint is disabled."""
+    held = await deliveries.hold(session, delivery_id)
+    if held is None:
+        raise NotFound(
+            f"there is no delivery {delivery_id}: `pinqueue endpoints deliveries` lists them"
+        )
+    delivery, endpoint = held
+    if not endpoint.enabled:
+        raise Conflict(
+            f"endpoint {endpoint.id} is disabled: `pinqueue endpoints enable {endpoint.id}`"
+        )
+    now = await store.now(session)
+    if delivery.state != DeliveryState.WAITING or delivery.next_at > now:
+        await _audit(session, actor, "repeated", delivery)
+        await alarms.take_back(session, delivery)
+        delivery.state, delivery.finished_at = DeliveryState.WAITING, None
+        delivery.next_at, delivery.attempts = now, 0
+        await session.flush()
+        await alarms.put_deliveries(session, [delivery])
+    return await deliveries.told(session, delivery_id)
 
 
 async def ping(sealer: Sealer, poster: Poster, endpoint: Endpoint, at: datetime) -> Answer:
@@ -140,7 +190,7 @@ async def _record(session: Session, claim: Claimed, answer: Answer) -> datetime 
         await deliveries.end(
             session, claim, DeliveryState.DELIVERED, last_status=answer.status, last_error=None
         )
-        await _audit(session, claim, "delivered")
+        await _audit(session, ACTOR, "delivered", claim.delivery)
         return None
     error = str(answer)
     if answer.gone:
@@ -163,21 +213,23 @@ async def _record(session: Session, claim: Claimed, answer: Answer) -> datetime 
 
 async def _fail(session: Session, claim: Claimed, error: str, status: int | None = None) -> None:
     await deliveries.end(session, claim, DeliveryState.FAILED, last_status=status, last_error=error)
-    await _audit(session, claim, "failed", reason=error)
+    await _audit(session, ACTOR, "failed", claim.delivery, reason=error)
     log.warning("delivery-failed", delivery_id=claim.delivery.id, endpoint=claim.endpoint.id)
 
 
-async def _audit(session: Session, claim: Claimed, what: str, reason: str | None = None) -> None:
-    data = claim.delivery.body["data"]
+async def _audit(
+    session: Session, actor: str, what: str, delivery: Delivery, reason: str | None = None
+) -> None:
+    data = delivery.body["data"]
     await store.record(
         session,
-        ACTOR,
+        actor,
         f"delivery:{what}",
         reservation_id=data["reservation_id"],
         operation_id=data["operation_id"],
-        endpoint=claim.endpoint.id,
-        type=claim.delivery.type,
-        event_id=claim.delivery.event_id,
-        attempts=claim.attempt,
+        endpoint=delivery.endpoint_id,
+        type=delivery.type,
+        event_id=delivery.event_id,
+        attempts=delivery.attempts,
         reason=reason,
     )

@@ -324,10 +324,15 @@ async def remove_endpoint(session: Session, actor: str, endpoint_id: str) -> Non
 
 
 async def endpoint_of(session: Session, endpoint_id: str) -> Endpoint:
+    """The endpoint, held. Raises NotFound."""
     endpoint = await session.get(Endpoint, endpoint_id, with_for_update=True)
     if endpoint is None:
-        raise NotFound(f"there is no endpoint {endpoint_id}: `pinqueue endpoints add` makes one")
+        raise unknown_endpoint(endpoint_id)
     return endpoint
+
+
+def unknown_endpoint(endpoint_id: str) -> NotFound:
+    return NotFound(f"there is no endpoint {endpoint_id}: `pinqueue endpoints add` makes one")
 
 
 async def create_key(session: Session, actor: str, name: str, scopes: Sequence[str]) -> str:

@@ -64,9 +64,9 @@ class DeliveryState(enum.StrEnum):
     WAITING = "waiting"
     """Is posted at `next_at`. If its job is lost, the sweep defers another."""
     DELIVERED = "delivered"
-    """The endpoint has answered that it took it. Final."""
+    """The endpoint has answered that it took it. Final, unless a person has it posted again."""
     FAILED = "failed"
-    """Every try is spent, or the endpoint is gone. Final."""
+    """Every try is spent, or the endpoint is gone. The same."""
 
 
 class EventType(enum.StrEnum):

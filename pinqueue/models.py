@@ -520,6 +520,7 @@ class Delivery(Base):
             "ix_deliveries_waiting_next_at", "next_at", postgresql_where=text("state = 'waiting'")
         ),
         Index("ix_deliveries_finished_at", "finished_at"),
+        Index("ix_deliveries_endpoint_id_id", "endpoint_id", "id"),
     )
 
     id: Mapped[int] = _id()

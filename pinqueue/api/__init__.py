@@ -3,12 +3,13 @@ goes in and out; the handlers lie by matter."""
 
 from __future__ import annotations
 
-from pinqueue.api import health, inventory, jobs, reservations
+from pinqueue.api import endpoints, health, inventory, jobs, reservations
 
 TABLE = [
     *reservations.TABLE,
     *reservations.CODES,
     *jobs.TABLE,
+    *endpoints.TABLE,
     *inventory.TABLE,
     *health.TABLE,
 ]

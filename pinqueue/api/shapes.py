@@ -24,7 +24,13 @@ from pinqueue.api.fields import (
     Told,
     Whole,
 )
-from pinqueue.lifecycle import CodeState, OperationKind, ReservationStatus
+from pinqueue.lifecycle import (
+    CodeState,
+    DeliveryState,
+    EventType,
+    OperationKind,
+    ReservationStatus,
+)
 from pinqueue.webhooks import SENDERS
 
 Queue = Literal["generate_pin", "revoke_pin"]
@@ -401,6 +407,58 @@ class Ok(Told):
 class Unready(Told):
     status: Literal["unavailable"]
     reason: Literal["database"]
+
+
+# Endpoints and their deliveries
+
+
+class OfEndpoint(Given):
+    id: Name = Field(examples=["desk"])
+
+
+class OfDelivery(Given):
+    id: Number = Field(description="As the endpoint's deliveries tell it", examples=[17])
+
+
+class DeliveriesAsked(OfEndpoint, Paged):
+    state: DeliveryState | None = None
+
+
+class Endpoint(Told):
+    id: str = Field(validation_alias="endpoint")
+    url: str
+    events: list[EventType] = Field(description="The types it is told of")
+    private: bool = Field(description="It may lie in a private network")
+    with_pin: bool = Field(description="It is told PINs")
+    enabled: bool
+    disabled_reason: str | None
+    waiting: int = Field(description="Deliveries on their way")
+    last_status: int | None = Field(description="HTTP status of its last answer")
+    last_error: str | None
+
+
+class Endpoints(Told):
+    endpoints: list[Endpoint]
+
+
+class Delivery(Told):
+    id: int = Field(validation_alias="delivery")
+    endpoint: str
+    event_id: str = Field(description="Its `webhook-id`, the same at every try")
+    type: EventType
+    reservation_id: str
+    state: DeliveryState
+    attempts: int
+    last_status: int | None = Field(description="The endpoint's last HTTP status")
+    last_error: str | None
+    created_at: Instant
+    next_at: Instant | None = Field(description="When it is posted next")
+    finished_at: Instant | None
+
+
+class Deliveries(Told):
+    deliveries: list[Delivery]
+    next_cursor: str | None = Field(description="null: these are the last")
 
 
 # Webhooks

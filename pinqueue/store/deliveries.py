@@ -14,6 +14,7 @@ from pinqueue.db import Session
 from pinqueue.errors import StateChanged
 from pinqueue.lifecycle import DeliveryState, EventType
 from pinqueue.models import Delivery, Endpoint, Reservation
+from pinqueue.store import rows
 
 _WAITING = Delivery.state == DeliveryState.WAITING
 
@@ -119,6 +120,53 @@ async def disable(session: Session, endpoint_id: str, reason: str) -> bool:
         .returning(Endpoint.id)
     )
     return done.one_or_none() is not None
+
+
+# What people ask
+
+
+async def listed(
+    session: Session, endpoint_id: str, *, state: str | None, before: int | None, limit: int
+) -> list[dict[str, Any]]:
+    """An endpoint's deliveries, the newest first; those `before` one of them."""
+    return await rows(
+        session,
+        f"{_TOLD} WHERE endpoint_id = :endpoint_id"
+        " AND (CAST(:state AS text) IS NULL OR state = :state)"
+        " AND (CAST(:before AS bigint) IS NULL OR id < :before)"
+        " ORDER BY id DESC LIMIT :limit",
+        endpoint_id=endpoint_id,
+        state=state,
+        before=before,
+        limit=limit,
+    )
+
+
+async def told(session: Session, delivery_id: int) -> dict[str, Any]:
+    """One of them, as it is listed."""
+    (row,) = await rows(session, f"{_TOLD} WHERE id = :id", id=delivery_id)
+    return row
+
+
+_TOLD = """
+    SELECT id AS delivery, endpoint_id AS endpoint, event_id, type,
+           body #>> '{data,reservation_id}' AS reservation_id,
+           state, attempts, last_status, last_error, created_at,
+           CASE WHEN state = 'waiting' THEN next_at END AS next_at, finished_at
+    FROM deliveries
+"""
+
+
+async def hold(session: Session, delivery_id: int) -> tuple[Delivery, Endpoint] | None:
+    """A delivery, held, and where it goes; None when there is none, or it was pruned."""
+    row = await session.execute(
+        select(Delivery, Endpoint)
+        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+        .where(Delivery.id == delivery_id)
+        .with_for_update(of=Delivery)
+    )
+    found = row.one_or_none()
+    return None if found is None else (found[0], found[1])
 
 
 # What the sweep asks

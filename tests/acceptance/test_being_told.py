@@ -162,6 +162,31 @@ def test_an_endpoint_is_added_tried_listed_and_removed(house: House, receiver: R
     assert told == ["endpoint:added", "endpoint:enabled", "endpoint:removed"]
 
 
+def test_what_was_not_taken_is_listed_and_posted_again(house: House, receiver: Receiver) -> None:
+    house.set_up({"sim-zigbee-1": "zigbee"})
+    done(house.run("endpoints", "add", "desk", receiver.url, "--secret", SECRET))
+    house.receive("res-1")
+    receiver.status = 410
+    worker = house.start("worker")
+    (refused_,) = receiver.wait_for(1)
+    failed = ("endpoints", "deliveries", "desk", "--state", "failed", "--json")
+    until(lambda: json.loads(done(house.run(*failed))), "it has failed")
+    (delivery,) = json.loads(done(house.run(*failed)))
+    assert (delivery["type"], delivery["reservation_id"]) == ("code.scheduled", "res-1")
+    assert (delivery["event_id"], delivery["last_error"]) == (refused_.event_id, "HTTP 410")
+    number = str(delivery["delivery"])
+    assert "enable desk" in refused(house.run("endpoints", "redeliver", number))
+    receiver.status = 200
+    done(house.run("endpoints", "enable", "desk"))
+    said = done(house.run("endpoints", "redeliver", number))
+    assert said == f"delivery {number} is posted to desk again"
+    receiver.wait_for(2)
+    assert receiver.posted[1].event_id == refused_.event_id
+    worker.ask_to_stop()
+    assert worker.code() == 0
+    assert json.loads(done(house.run(*failed))) == []
+
+
 REFUSED = {
     ("add", "desk", "http://example.com/"): "url: must be https, or http on loopback",
     ("add", "desk", "https://10.0.0.5/"): "--private",
@@ -172,6 +197,8 @@ REFUSED = {
     ("test", "desk"): "there is no endpoint desk",
     ("enable", "desk"): "there is no endpoint desk",
     ("remove", "desk"): "there is no endpoint desk",
+    ("deliveries", "desk"): "there is no endpoint desk",
+    ("redeliver", "7"): "there is no delivery 7",
 }
 
 

@@ -27,9 +27,12 @@ def admin(web: Web) -> Client:
     """Somebody who may do all, where the things that the examples name exist."""
     who = client(web)
     web.do(lambda db, planner: factories.add_source(db, planner.sealer, "my-site"))
+    url = "https://desk.example.com/pins"
+    web.do(lambda db, planner: factories.add_endpoint(db, planner.sealer, url))
     # Nobody works here, but somebody lives: health is good.
     web.execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() + '1 hour')")
     web.execute("ALTER SEQUENCE access_codes_id_seq RESTART 7")
+    web.execute("ALTER SEQUENCE deliveries_id_seq RESTART 17")
     web.execute("ALTER SEQUENCE procrastinate_jobs_id_seq RESTART 42")
     street = {"id": "street-door", "device_id": "d-street", "protocol": "wifi"}
     who.told(201, "POST", "/api/locks", street)

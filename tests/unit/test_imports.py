@@ -21,8 +21,8 @@ LAYERS = """
     sweep
     fetching
     fetchers
-    operations inventory health deliveries monitoring
-    jobs audit
+    operations health deliveries monitoring
+    jobs audit inventory
     reservations
     codes
     outcomes
