@@ -45,6 +45,7 @@ class State(TypedDict):
 
     settings: Settings
     db: Database
+    apart: Database
     planner: Planner
     metrics: Metrics
     monitor: Monitor
@@ -59,9 +60,9 @@ def create_app(settings: Settings) -> Starlette:
         db = Database(
             settings.database_url, limits=WEB_LIMITS, pool_size=POOL_SIZE, name="pinqueue-web"
         )
-        # Connections of its own: its figures are wanted most when all the others are taken.
+        # Connections for looking in: figures are wanted most when all the others are taken.
         apart = Database(
-            settings.database_url, limits=WEB_LIMITS, pool_size=2, name="pinqueue-monitor"
+            settings.database_url, limits=WEB_LIMITS, pool_size=4, name="pinqueue-monitor"
         )
         counts = Metrics()
         monitor = Monitor(apart, counts)
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> Starlette:
             yield {
                 "settings": settings,
                 "db": db,
+                "apart": apart,
                 "planner": Planner(sealer(settings), settings.lead),
                 "metrics": counts,
                 "monitor": monitor,

@@ -124,7 +124,8 @@ class Served:
         return answer(status, told)
 
     async def _handle(self, request: Request) -> tuple[keys.Caller, int, BaseModel]:
-        caller = await authenticate(request, self.scope)
+        db: Database = request.state.db
+        caller = await authenticate(request, self.scope, db)
         arguments: dict[str, Any] = {}
         if self.parameters is not Nothing:
             arguments["given"] = _checked(self.parameters, _parameters(request))
@@ -132,13 +133,12 @@ class Served:
             _checked(Nothing, _parameters(request))
         if self.body is not None:
             arguments["body"] = _checked(self.body, await _body(request, self.body))
-        db: Database = request.state.db
         async with db.transaction() as session:
             call = Call(session, request.state.planner, caller.actor)
             return caller, *await self.handler(call, **arguments)
 
 
-async def authenticate(request: Request, scope: str) -> keys.Caller:
+async def authenticate(request: Request, scope: str, db: Database) -> keys.Caller:
     """Who calls; Refusal 401, or 403 where the key is not good for this.
 
     In a transaction of its own: a key's use is kept whatever becomes of the call, and nobody
@@ -148,7 +148,6 @@ async def authenticate(request: Request, scope: str) -> keys.Caller:
     scheme, _, key = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
     if scheme.lower() != "bearer" or not keys.is_key(key):
         raise _unauthorized()
-    db: Database = request.state.db
     async with db.transaction() as session:
         caller = await keys.caller(session, key)
     if caller is None:

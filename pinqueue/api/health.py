@@ -35,12 +35,12 @@ async def get_health(request: Request) -> Response:
     second. While the database is away nobody's key can be checked: then only that is told.
     """
     try:
-        await within(KNOWN_WITHIN, authenticate(request, "read"))
+        await within(KNOWN_WITHIN, authenticate(request, "read", request.state.apart))
     except Refusal as refusal:
         return refused(refusal)
     except (DatabaseUnavailable, TimeoutError):
         return answer(503, Health.model_validate(UNKNOWN))
-    told = await health.report(request.state.settings, request.state.db, within=TOLD_WITHIN)
+    told = await health.report(request.state.settings, request.state.apart, within=TOLD_WITHIN)
     return answer(200 if told["healthy"] else 503, Health.model_validate(told))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Thread
 
+import psycopg
 import pytest
 
 from tests.calling import Client, client, new_key, stay
@@ -51,6 +53,26 @@ def test_another_schema_is_told(web: Web) -> None:
     told = who.told(503, "GET", "/api/health")
     assert (told["healthy"], told["schema"]["current"]) == (False, "another")
     assert "run `pinqueue migrate`" in told["problems"][0]
+
+
+def test_it_is_told_while_other_calls_hold_every_connection(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pinqueue.web.POOL_SIZE", 1)
+    with serving(database_url) as web, psycopg.connect(database_url) as holding:
+        web.set_up()
+        web.execute(WORKER)
+        who = client(web, "operate")
+        who.told(201, "PUT", "/api/reservations/res-1", stay())
+        holding.execute("SELECT FROM reservations WHERE id = 'res-1' FOR UPDATE")
+        confirming = Thread(target=who.call, args=("POST", "/api/reservations/res-1/confirm"))
+        confirming.start()
+        web.wait_for_lock()
+        answer = who.call("GET", "/api/health")
+        holding.rollback()
+        confirming.join()
+    assert (answer.status, answer.json()["database"]) == (200, "ok")
+    assert answer.seconds < 1
 
 
 @pytest.mark.parametrize("how", ["cut", "fall_silent"])
