@@ -288,7 +288,8 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
         await _end_try(bench, ring, "overtaken", str(error))
         _tell_end(bench, ring, "overtaken", reason=str(overtaken))
         return
-    if isinstance(error, LockFull) and retry_at is not None:
+    if isinstance(error, LockFull) and retry_at and not ring.claim.operation.waits_for_room:
+        # Once: where a place that was made does not help, more guests without a PIN do not either.
         async with bench.db.transaction() as session:
             await codes.make_room(session, ring.code, now=ring.now())
     if retry_at is None:

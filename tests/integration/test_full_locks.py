@@ -92,6 +92,22 @@ async def test_f8_a_nearer_arrival_gets_the_place_of_the_last_who_has_not_arrive
     assert await states(bench, "far", "now", "farther") == ["active", "active", "active"]
 
 
+async def test_f8_where_a_place_that_was_made_does_not_help_nobody_else_is_asked(
+    bench: Workbench, prompt: Control
+) -> None:
+    prompt.settings(max_live=3)
+    await arriving(bench, in_=-HOUR, far=20 * HOUR, farther=3 * DAY)
+    await book(bench, reservation_id="now", starts_in=timedelta(0))
+    await ring(bench, "generate", "now")
+    await ring(bench, "generate", "farther", as_if_due=False)
+    prompt.settings(max_live=2)  # somebody else's PIN has taken the place
+    for _ in range(2):
+        assert isinstance(await ring(bench, "generate", "now"), TryLater)
+        assert isinstance(await ring(bench, "generate", "farther"), TryLater)
+    assert await inside(bench, prompt) == {"in_", "far"}
+    assert (await operation_of(bench, "generate", "far")).state == "completed"
+
+
 async def test_f8_who_is_in_and_who_comes_earlier_keep_their_places(
     bench: Workbench, prompt: Control
 ) -> None:
