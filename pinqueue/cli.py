@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from pinqueue import simulator as tuya_simulator
     from pinqueue import web as web_process
     from pinqueue import worker as worker_process
+    from pinqueue.bench import chaos
     from pinqueue.config import Settings
     from pinqueue.db import Session
     from pinqueue.locks import tuya
@@ -84,6 +85,7 @@ else:
     db, deliveries, metrics = map(Later, ("pinqueue.db", "pinqueue.deliveries", "pinqueue.metrics"))
     posting, store = map(Later, ("pinqueue.posting", "pinqueue.store"))
     bench, demo = map(Later, ("pinqueue.bench", "pinqueue.demo"))
+    chaos = Later("pinqueue.bench.chaos")
     health, up = map(Later, ("pinqueue.health", "pinqueue.up"))
     fetchers, inventory = map(Later, ("pinqueue.fetchers", "pinqueue.inventory"))
     processes = Later("pinqueue.processes")
@@ -376,7 +378,7 @@ def simulator(
 
 @cli.command("bench")
 def bench_(
-    name: Annotated[str, typer.Argument(help="late, rush, drain, pending, ingest or all.")],
+    name: Annotated[str, typer.Argument(help="late, rush, drain, pending, ingest, all or chaos.")],
     peer: Annotated[
         Path | None, typer.Option(help="The peer's programs: they do the same work, in turn.")
     ] = None,
@@ -387,15 +389,28 @@ def bench_(
     plots: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Where `pending` draws its plots.")
     ] = Path(),
+    strikes: Annotated[int, typer.Option(min=1, help="Of `chaos`: how many.")] = 100,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="Of `chaos`: one kind of strike; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of `chaos`: the same strikes again.")] = 1,
     json: Json = False,
 ) -> None:
-    """Measure what the README says of speed, on a PostgreSQL of its own. Leaves nothing behind."""
+    """Measure what the README says of speed, or break everything and count what is lost, on a
+    PostgreSQL of its own. Leaves nothing behind."""
     logs.set_up(level="ERROR")
 
     def tell(line: str) -> None:
         typer.echo(line, err=True)
 
     try:
+        if name == "chaos":
+            found = uvloop.run(chaos.run(faults=fault or [], strikes=strikes, seed=seed, tell=tell))
+            if json:
+                typer.echo(tables.dumps(found))
+            else:
+                tables.show_facts(found, title="chaos")
+            sys.exit(0 if found["holds"] else 1)
         measured = uvloop.run(
             bench.run(name, peer=peer, rounds=rounds, scale=scale, plots=plots, tell=tell)
         )

@@ -75,13 +75,23 @@ class Children:
             raise PinQueueError(f"{name} exited with code {program.returncode}: {last}")
         return printed.decode()
 
-    async def keep_up(self, name: str, *arguments: str) -> None:
+    async def keep_up(
+        self, name: str, *arguments: str, restart_after: float = RESTART_AFTER
+    ) -> None:
         """Start it, and start it again whenever it exits, until cancelled."""
         while True:
             await self.start(name, *arguments)
             code = await self._running[name].wait()
-            log.warning("process-exited", process=name, code=code, restart_after=RESTART_AFTER)
-            await asyncio.sleep(RESTART_AFTER)
+            log.warning("process-exited", process=name, code=code, restart_after=restart_after)
+            await asyncio.sleep(restart_after)
+
+    def signal(self, name: str, number: signal.Signals) -> bool:
+        """Send a signal; False where that one is just being started again."""
+        child = self._running.get(name)
+        if child is None or child.returncode is not None:
+            return False
+        child.send_signal(number)
+        return True
 
     def exited(self) -> str | None:
         """A child that is no longer running, None while all are."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -54,13 +55,13 @@ class Deployment:
 
         await self.until(registered, "the worker starts", within=30)
 
+    async def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
+        async with self.db.transaction() as session:
+            return await store.rows(session, query, **parameters)
+
     async def column(self, query: str, **parameters: object) -> list[float]:
         """The figures that a query gives."""
-        async with self.db.transaction() as session:
-            return [
-                float(next(iter(row.values())))
-                for row in await store.rows(session, query, **parameters)
-            ]
+        return [float(next(iter(row.values()))) for row in await self.rows(query, **parameters)]
 
     async def value(self, query: str, **parameters: object) -> float:
         """The one figure that a query gives."""
@@ -84,6 +85,7 @@ class Ground:
 
     folder: Path
     url: str
+    server: embedded.EmbeddedPostgres
     peer: Peer | None
     numbers: count[int]
 
@@ -93,23 +95,25 @@ class Ground:
         return self.folder / "processes.log"
 
     @asynccontextmanager
-    async def deployment(self) -> AsyncIterator[Deployment]:
-        """A migrated database of its own for the block, with no process on it yet."""
+    async def deployment(
+        self, settings: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Deployment]:
+        """A migrated database of its own for the block, with no process on it yet; `settings` are
+        its processes' own."""
         name = f"round_{next(self.numbers)}"
         url = make_url(self.url).set(database=name).render_as_string(hide_password=False)
         environment = {
             "PINQUEUE_DATABASE_URL": url,
             **up.new_secrets(),
             **up.simulated_tuya(free_port()),
+            **(settings or {}),
         }
-        settings = up.read_settings_with(environment)
+        read = up.read_settings_with(environment)
         await self._make(name)
         db = Database(url, pool_size=2, name="pinqueue-bench")
         children = Children(environment, self.log_file)
         try:
-            yield Deployment(
-                settings, db, Planner(sealing.sealer(settings), settings.lead), children
-            )
+            yield Deployment(read, db, Planner(sealing.sealer(read), read.lead), children)
         finally:
             await children.stop()
             await db.close()
@@ -145,4 +149,4 @@ async def ground(peer: Path | None, tell: Callable[[str], None]) -> AsyncIterato
         url = await finished(server.start)
         await finished(lambda: schema.migrate(url))
         made = await stack.enter_async_context(beside(peer, folder, url)) if peer else None
-        yield Ground(folder, url, made, count(1))
+        yield Ground(folder, url, server, made, count(1))

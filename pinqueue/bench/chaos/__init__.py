@@ -1,0 +1,148 @@
+"""`pinqueue bench chaos`: guests come and go while everything breaks, and then three ledgers are
+compared. The same seed strikes the same way in the same order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import insert
+from standardwebhooks import Webhook
+
+from pinqueue import inventory
+from pinqueue.bench.chaos.guests import SOURCE, Guests
+from pinqueue.bench.chaos.havoc import FAULTS, WEB, Havoc
+from pinqueue.bench.chaos.ledgers import compare, left_behind
+from pinqueue.bench.ground import Deployment, ground
+from pinqueue.errors import InputInvalid
+from pinqueue.models import Listing, ListingLock, Lock
+from pinqueue.processes import answering, free_port
+from pinqueue.simulator import Control
+
+WORKERS, DOORS = 4, 20
+ARRIVE_EVERY = 0.25
+BETWEEN = (0.7, 1.1)
+"""Seconds from one strike to the next."""
+SETTLE_WITHIN = 240.0
+"""Seconds after the last strike in which everything that was asked for has to be done."""
+SETTINGS = {
+    # A call is given up after ten seconds, and may take effect up to then.
+    "PINQUEUE_TUYA_GRACE": "12s",
+    "PINQUEUE_SOURCE_RATE": "100000",
+}
+NOT_DONE = "SELECT count(*) FROM access_codes WHERE state NOT IN ('revoked', 'cancelled')"
+
+
+async def run(
+    *, faults: Sequence[str], strikes: int, seed: int, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Strike so often, each time with one of these faults (all of them where none is named), and
+    tell what became of the guests. Raises InputInvalid."""
+    for fault in faults:
+        if fault not in FAULTS:
+            raise InputInvalid("fault", f"must be one of {', '.join(FAULTS)}, not {fault!r}")
+    chosen = list(faults) or list(FAULTS)
+    async with ground(None, tell) as place, place.deployment(SETTINGS) as deployment:
+        tell(f"{strikes} strikes of {', '.join(chosen)}, seed {seed}")
+        async with _house(deployment) as (guests, control, workers):
+            havoc = Havoc(place, deployment, control, workers, random.Random(seed))  # noqa: S311
+            havoc.make_cloud_lie(seed)
+            await _strike(deployment, guests, havoc, chosen, strikes, tell)
+            verdict = await compare(deployment, control, guests)
+        left = await left_behind(deployment)
+    return {
+        "seed": seed,
+        "struck": havoc.struck,
+        "guests": len(guests.taken),
+        **verdict.as_json(),
+        **left,
+        "holds": verdict.holds and not any(left.values()),
+    }
+
+
+@asynccontextmanager
+async def _house(deployment: Deployment) -> AsyncIterator[tuple[Guests, Control, list[str]]]:
+    """A simulated cloud with doors, a web process and workers, each kept up as a service manager
+    keeps them up."""
+    cloud, port, children = deployment.settings.tuya_url, free_port(), deployment.children
+    doors = [f"door-{number}" for number in range(DOORS)]
+    await children.start("simulator", "simulator", f"--port={urlsplit(cloud).port}")
+    await answering(f"{cloud}/_sim/clock", children)
+    with Control(cloud) as control:
+        control.settings(zigbee_seconds=0, single_use_tickets=True, max_live=1000)
+        for door in doors:
+            control.add_door(door, "zigbee")
+        signer = Webhook(await _set_up(deployment, doors))
+        workers = [f"worker-{number}" for number in range(WORKERS)]
+        commands = {WEB: ["web", f"--port={port}"], **{name: ["worker"] for name in workers}}
+        keeping = [
+            asyncio.create_task(children.keep_up(name, *command, restart_after=0.1))
+            for name, command in commands.items()
+        ]
+        try:
+            await deployment.until(partial(_all_work, deployment), "all workers work", within=60)
+            yield Guests(f"http://127.0.0.1:{port}", signer, doors), control, workers
+        finally:
+            for kept in keeping:
+                kept.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
+            await children.stop()
+
+
+async def _all_work(deployment: Deployment) -> bool:
+    return await deployment.value("SELECT count(*) FROM procrastinate_workers") >= WORKERS
+
+
+async def _set_up(deployment: Deployment, doors: Sequence[str]) -> str:
+    """A listing for each door, and the source; returns its signing secret."""
+    async with deployment.db.transaction() as session:
+        await session.execute(
+            insert(Lock), [{"id": d, "device_id": d, "protocol": "zigbee"} for d in doors]
+        )
+        await session.execute(insert(Listing), [{"id": d, "time_zone": "UTC"} for d in doors])
+        await session.execute(insert(ListingLock), [{"listing_id": d, "lock_id": d} for d in doors])
+        seal = deployment.planner.sealer
+        return await inventory.add_source(session, seal, "bench", SOURCE, "pinqueue", None)
+
+
+async def _strike(
+    deployment: Deployment,
+    guests: Guests,
+    havoc: Havoc,
+    chosen: Sequence[str],
+    strikes: int,
+    tell: Callable[[str], None],
+) -> None:
+    """Strike while guests come and go, then wait until the last has gone."""
+    enough = asyncio.Event()
+    arriving = asyncio.create_task(guests.arrive(ARRIVE_EVERY, enough))
+    leaving = asyncio.create_task(guests.leave(deployment))
+    try:
+        for number in range(1, strikes + 1):
+            await asyncio.sleep(havoc.random.uniform(*BETWEEN))
+            await havoc.strike(havoc.random.choice(chosen))
+            if number % 50 == 0:
+                tell(f"  {number} strikes, {len(guests.taken)} guests, {len(guests.left)} left")
+        await havoc.end()
+        enough.set()
+        await arriving
+        tell(f"  the last strike was; {len(guests.taken)} guests are to be gone")
+        await _settle(deployment, guests)
+    finally:
+        for task in (arriving, leaving):
+            task.cancel()
+        await asyncio.gather(arriving, leaving, return_exceptions=True)
+
+
+async def _settle(deployment: Deployment, guests: Guests) -> None:
+    """Wait until the last guest has gone; who has not by then is counted as lost."""
+    deadline = asyncio.get_running_loop().time() + SETTLE_WITHIN
+    while asyncio.get_running_loop().time() < deadline:
+        if guests.left == guests.taken.keys() and not await deployment.value(NOT_DONE):
+            return
+        await asyncio.sleep(0.5)

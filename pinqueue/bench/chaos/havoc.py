@@ -1,0 +1,106 @@
+"""What strikes: processes are killed and frozen, the database goes, its connections break, jobs get
+lost, and the lock cloud lies all the while."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pinqueue.bench.ground import Deployment, Ground
+from pinqueue.processes import finished
+from pinqueue.simulator import Control
+
+WEB = "web"
+DOWN_AT_MOST = 3.0
+"""Seconds that the database is away."""
+FROZEN = (27.0, 60.0)
+"""Seconds that a worker is stopped: long enough to be taken for dead."""
+CLOUD: tuple[tuple[str, float, dict[str, Any]], ...] = (
+    ("http_500", 0.05, {}),
+    ("code", 0.05, {"code": 1110, "msg": "too many requests"}),
+    ("lost_answer", 0.10, {"seconds": 0.2}),
+)
+"""What the cloud does to calls, with which probability."""
+BREAK = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE :names"
+LOSE = "DELETE FROM procrastinate_jobs WHERE status = 'todo' AND id % 3 = :third RETURNING id"
+
+
+@dataclass
+class Havoc:
+    ground: Ground
+    deployment: Deployment
+    control: Control
+    workers: list[str]
+    random: random.Random
+    struck: dict[str, int] = field(default_factory=dict)
+    _frozen: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def strike(self, fault: str) -> None:
+        if fault == "freeze-worker" and self._frozen:
+            return  # one at a time
+        await FAULTS[fault](self)
+        self.struck[fault] = self.struck.get(fault, 0) + 1
+
+    async def kill_worker(self) -> None:
+        """The one that runs longest, so that each does some work before it dies."""
+        self.workers.append(self.workers.pop(0))
+        await self._kill(self.workers[-1])
+
+    async def kill_web(self) -> None:
+        await self._kill(WEB)
+
+    async def _kill(self, process: str) -> None:
+        # It may just be being started again.
+        while not self.deployment.children.signal(process, signal.SIGKILL):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # it is just being started again
+
+    async def freeze_worker(self) -> None:
+        """It thaws in the middle of what it did, long after it counts as dead."""
+        thawing = asyncio.create_task(self._freeze(self.random.choice(self.workers)))
+        self._frozen.add(thawing)
+        thawing.add_done_callback(self._frozen.discard)
+
+    async def _freeze(self, worker: str) -> None:
+        children = self.deployment.children
+        children.signal(worker, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(self.random.uniform(*FROZEN))
+        finally:
+            children.signal(worker, signal.SIGCONT)
+
+    async def restart_database(self) -> None:
+        await finished(self.ground.server.stop)
+        await asyncio.sleep(self.random.uniform(0, DOWN_AT_MOST))
+        await finished(self.ground.server.start)
+
+    async def break_connections(self) -> None:
+        await self.deployment.rows(BREAK, names="pinqueue-w%")
+
+    async def lose_jobs(self) -> None:
+        await self.deployment.rows(LOSE, third=self.random.randrange(3))
+
+    def make_cloud_lie(self, seed: int) -> None:
+        """From now on some calls fail, and some take effect without an answer."""
+        for kind, probability, details in CLOUD:
+            self.control.fault(kind, probability=probability, seed=seed, **details)
+
+    async def end(self) -> None:
+        """Thaw who is still frozen, and have the cloud tell the truth."""
+        self.control.clear_faults()
+        for thawing in list(self._frozen):
+            thawing.cancel()
+        await asyncio.gather(*self._frozen, return_exceptions=True)
+
+
+FAULTS: dict[str, Callable[[Havoc], Awaitable[None]]] = {
+    "kill-worker": Havoc.kill_worker,
+    "kill-web": Havoc.kill_web,
+    "freeze-worker": Havoc.freeze_worker,
+    "restart-database": Havoc.restart_database,
+    "break-connections": Havoc.break_connections,
+    "lose-jobs": Havoc.lose_jobs,
+}

@@ -1,0 +1,45 @@
+"""`pinqueue bench chaos`: everything breaks, and nothing is lost, doubled or left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.conftest import PYTHON
+
+
+def chaos(*options: str) -> dict[str, Any]:
+    """The verdict; a run that lost something exits 1, and tells what."""
+    done = subprocess.run(
+        [PYTHON, "-m", "pinqueue", "bench", "chaos", "--json", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if "PINQUEUE" not in name},
+    )
+    assert done.returncode in (0, 1), done.stderr
+    verdict: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode == 0) is verdict["holds"]
+    return verdict
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("faults", [["kill-worker"], []], ids=["100 killed workers", "all faults"])
+def test_r5_whatever_is_killed_each_pin_is_on_its_door_once_and_comes_off(
+    faults: list[str],
+) -> None:
+    strikes = 100 if faults else 60
+    verdict = chaos(f"--strikes={strikes}", *(f"--fault={fault}" for fault in faults))
+    assert verdict["guests"] > strikes
+    assert {name: verdict[name] for name in ("lost", "duplicated", "orphaned")} == {
+        "lost": [],
+        "duplicated": [],
+        "orphaned": [],
+    }
+    assert (verdict["overdue"], verdict["locks_held"], verdict["connections"]) == (0, 0, 0)
+    assert verdict["holds"]
