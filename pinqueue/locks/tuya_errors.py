@@ -6,6 +6,7 @@ people recorded. A code that is not here becomes LockFaulted: a few retries, the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,6 +21,7 @@ from pinqueue.errors import (
     PinRejected,
 )
 from pinqueue.metrics import OTHER
+from pinqueue.pins import LENGTHS
 
 DEAD_TOKEN: Final = frozenset({1010, 1011, 1012, 1400})
 """The token has expired or was revoked. Nothing was done: renew it and ask again."""
@@ -139,6 +141,11 @@ def refusal(answer: Mapping[str, object], *, writes: bool) -> LockError:
     )
 
 
+_PIN: Final = re.compile(rf"(?<!\d)\d{{{min(LENGTHS.values())},{max(LENGTHS.values())}}}(?!\d)")
+
+
 def _one_line(text: object) -> str:
-    """The vendor's words, safe for a log line and a table cell."""
-    return " ".join(str(text).split())[:200]
+    """The vendor's words, safe for a log line, a table and whoever is told of it: no mark that a
+    database refuses, and nothing that could be the PIN it was asked for."""
+    words = " ".join(str(text).split())
+    return _PIN.sub("***", "".join(mark for mark in words if mark.isprintable()))[:200]

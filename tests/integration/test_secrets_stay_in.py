@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from pinqueue import logs, reservations, sealing, store
 from pinqueue.config import Settings
 from pinqueue.db import Database
+from pinqueue.errors import LockRefused
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.operations import Workbench
 from pinqueue.pins import Pin
@@ -36,7 +37,9 @@ from tests.operating import (
     book,
     code_of,
     digits,
+    operation_of,
     put_on_door,
+    ring,
     until,
 )
 from tests.receiving import receiving
@@ -181,6 +184,20 @@ def test_a_pin_that_did_leak_would_be_found(text: str) -> None:
 @pytest.mark.parametrize("text", ["12:00:00.480917+00", "1480917", "pq-0a480917ff", "v0.480917"])
 def test_what_is_no_pin_is_not_taken_for_one(text: str) -> None:
     assert leaks(text, {"480917"}) == set()
+
+
+@pytest.mark.parametrize("after", ["", "\x00", "\x1b"], ids=["plain", "nul", "escape"])
+async def test_a_vendor_that_quotes_the_pin_in_its_answer_is_recorded_without_it(
+    bench: Workbench, doors: Control, after: str
+) -> None:
+    await book(bench)
+    pin = digits(bench, await code_of(bench))
+    doors.fault("code", CREATE, code=2008, msg=f"password {pin} is not\nsupported{after}")
+    assert isinstance(await ring(bench, "generate"), LockRefused)
+    operation = await operation_of(bench, "generate")
+    assert operation.last_error is not None
+    assert operation.last_error.endswith("(Tuya 2008: password *** is not supported)")
+    assert leaks(await dump(bench.db), [pin]) == set()
 
 
 async def test_an_error_at_the_database_does_not_print_the_row_it_failed_on(
