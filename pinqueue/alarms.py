@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import groupby
 
 import procrastinate
 from procrastinate.types import JSONDict
@@ -35,13 +34,16 @@ async def put(session: Session, operations: Sequence[Operation]) -> None:
     together with a planned time they block every later job with the same lock."""
     connection = await driver_connection(session)
     records = []
-    ordered = sorted(operations, key=lambda o: (o.kind, o.next_at))
-    for (kind, at), group in groupby(ordered, key=lambda o: (o.kind, o.next_at)):
-        batch = list(group)
+    alike: dict[tuple[str, datetime, int], list[Operation]] = {}
+    for operation in operations:
+        code = await session.get_one(AccessCode, operation.access_code_id)
+        key = (operation.kind, operation.next_at, urgency(operation, code))
+        alike.setdefault(key, []).append(operation)
+    for (kind, at, priority), batch in alike.items():
         name = QUEUES[OperationKind(kind)]
         arguments: list[JSONDict] = [{"operation_id": operation.id} for operation in batch]
         job_ids = await _app.configure_task(
-            name, queue=name, schedule_at=at, connection=connection
+            name, queue=name, schedule_at=at, priority=priority, connection=connection
         ).batch_defer_async(*arguments)
         for operation, job_id in zip(batch, job_ids, strict=True):
             operation.job_id = job_id
@@ -56,6 +58,20 @@ async def put(session: Session, operations: Sequence[Operation]) -> None:
             )
     await session.flush()
     await store.insert_job_records(session, records)
+
+
+def urgency(operation: Operation, code: AccessCode) -> int:
+    """Whose job goes first where several are due: the higher, as Procrastinate has it.
+
+    It is the deadline, in minutes since 1970 and below zero: the guest who arrives first is served
+    first, and a retry does not lose its place. A PIN that comes off before its end, and so may open
+    until it is off, goes before all guests. How urgent one is that its lock no longer takes, since
+    its end is past, depends on the hour: `ringing.FETCH` says so.
+    """
+    if operation.kind == OperationKind.REVOKE and operation.due_at < code.ends_at:
+        return 0
+    deadline = code.ends_at if operation.kind == OperationKind.REVOKE else code.starts_at
+    return -int(deadline.timestamp() / 60)
 
 
 async def defer(

@@ -6,20 +6,17 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 import procrastinate
 import psycopg
-from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job
-from procrastinate.manager import JobManager
 
-from pinqueue import deliveries, fetching, hooks, logs, sweep
+from pinqueue import deliveries, fetching, hooks, logs, ringing, sweep
 from pinqueue.alarms import DELIVER
 from pinqueue.config import LOCK_CLOUD, STORE, Settings
-from pinqueue.db import KEEPALIVE, WORKER_LIMITS, Database
+from pinqueue.db import KEEPALIVE, Database
 from pinqueue.errors import DatabaseUnavailable, PinQueueError
 from pinqueue.locks import LockGateway
 from pinqueue.metrics import Metrics
@@ -33,13 +30,11 @@ from pinqueue.tasks import tasks
 
 log = logs.get(__name__)
 
-POLL_EVERY = 1.0  # seconds; notifications wake the worker at once, planned times only this does
 HEARTBEAT_EVERY = 5.0
 GRACEFUL_STOP = 15.0
 BESIDE_AT_A_TIME = 4
 """Deliveries, and bookings fetched: other people's servers, beside the operations."""
 RESTART_AFTER = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one repeats
-WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if need be
 
 
 async def run(
@@ -82,7 +77,7 @@ async def run(
     }
 
     async def work() -> None:
-        await _work(settings.database_url, context, concurrency, queues, InsistentJobManager)
+        await _work(settings.database_url, context, concurrency, queues, counted=True)
 
     async def work_beside() -> None:
         # Never among the operations: no slow endpoint or sender keeps a PIN waiting.
@@ -91,7 +86,7 @@ async def run(
             context,
             BESIDE_AT_A_TIME,
             [DELIVER, fetching.FETCH],
-            UncountedJobManager,
+            counted=False,
         )
 
     async def reconcile_now_and_then() -> None:
@@ -132,77 +127,19 @@ def _no_traceback_of_the_foreseen(record: logging.LogRecord) -> bool:
     return True
 
 
-class InsistentJobManager(JobManager):
-    """Writes down how a job ended also when the connection breaks at that very moment.
-
-    Procrastinate lets such a job go: it stays `doing` under a worker that lives, so nobody ever
-    takes it for stalled, and its PIN never comes.
-    """
-
-    async def finish_job(self, *args: Any, **kwargs: Any) -> None:
-        await _written(super().finish_job, *args, **kwargs)
-
-    async def retry_job(self, *args: Any, **kwargs: Any) -> None:
-        await _written(super().retry_job, *args, **kwargs)
-
-
-class UncountedJobManager(InsistentJobManager):
-    """Lets no row say that a worker lives which programs no PIN: health counts those rows.
-
-    The sweep takes a delivery or a fetch from a dead worker by its job's age, not by such a row.
-    """
-
-    async def register_worker(self) -> int:
-        return 0
-
-    async def unregister_worker(self, worker_id: int) -> None:
-        """There is nothing to take back."""
-
-    async def update_heartbeat(self, worker_id: int) -> None:
-        """There is no row to update."""
-
-    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int | None) -> Job | None:
-        return await super().fetch_job(queues, None)  # type: ignore[arg-type]  # the column is nullable
-
-
-async def _written(write: Callable[..., Awaitable[None]], *args: Any, **kwargs: Any) -> None:
-    for left in reversed(range(WRITES)):
-        try:
-            await write(*args, **kwargs)
-            return
-        except ConnectorException as error:
-            if not left or not isinstance(error.__cause__, psycopg.OperationalError):
-                raise
-            log.warning("job-end-not-written", reason=type(error.__cause__).__name__)
-        await asyncio.sleep(WRITE_AGAIN_AFTER)
-
-
 async def _work(
-    url: str,
-    context: dict[str, Any],
-    concurrency: int,
-    queues: Sequence[str],
-    manager: type[JobManager],
+    url: str, context: dict[str, Any], concurrency: int, queues: Sequence[str], *, counted: bool
 ) -> None:
     """Procrastinate's worker, until cancelled. It returns by itself when a side task of it breaks,
     for instance its listener at a database restart."""
     await _insist_reachable(url)
-    app = procrastinate.App(
-        connector=procrastinate.PsycopgConnector(
-            conninfo=url,
-            kwargs={**KEEPALIVE, "options": WORKER_LIMITS, "application_name": "pinqueue-jobs"},
-            min_size=2,
-            max_size=min(concurrency, 10) + 3,
-            timeout=10.0,
-        )
-    )
-    app.job_manager = manager(app.connector)
+    app = ringing.app(url, concurrency=concurrency, counted=counted)
     app.add_tasks_from(tasks, namespace="")
     async with app.open_async():
         await app.run_worker_async(
             queues=list(queues),
             concurrency=concurrency,
-            fetch_job_polling_interval=POLL_EVERY,
+            fetch_job_polling_interval=ringing.LOOK_EVERY,
             update_heartbeat_interval=HEARTBEAT_EVERY,
             shutdown_graceful_timeout=GRACEFUL_STOP,
             additional_context=context,

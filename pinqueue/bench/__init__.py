@@ -88,10 +88,13 @@ def _plotted(sides: dict[str, Any], folder: Path) -> list[str]:
             {"p99": line("late_p99_ms"), "p50": line("late_p50_ms")},
         ),
         "cost.svg": plot.lines(
-            "Cost of an operation",
+            "Cost of an operation, and of a look at what is due",
             "jobs months ahead",
             "ms",
-            {"per operation": [(x, 1000 / y) for x, y in line("per_second")]},
+            {
+                "operation": [(x, 1000 / y) for x, y in line("per_second")],
+                "fetch": line("fetch_ms"),
+            },
         ),
     }
     for name, svg in drawn.items():

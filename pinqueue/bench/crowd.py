@@ -31,13 +31,15 @@ CREATE TEMP TABLE ringing AS
 SELECT code.id AS code, place, kind, kind || '_pin' AS queue,
        CASE kind WHEN 'generate' THEN stays.starts_at - interval '1 hour' ELSE stays.ends_at END
            AS due_at,
+       -(extract(epoch FROM CASE kind WHEN 'generate' THEN stays.starts_at ELSE stays.ends_at END)
+         / 60)::integer AS priority,
        nextval('procrastinate_jobs_id_seq') AS job
 FROM stays JOIN access_codes code ON code.reservation_id = stays.id,
      unnest(ARRAY['generate', 'revoke']) kind;
 INSERT INTO operations (access_code_id, kind, due_at, next_at, job_id)
 SELECT code, kind, due_at, due_at, job FROM ringing;
-INSERT INTO procrastinate_jobs (id, queue_name, task_name, scheduled_at, args)
-SELECT job, queue, queue, ringing.due_at, jsonb_build_object('operation_id', operation.id)
+INSERT INTO procrastinate_jobs (id, queue_name, task_name, priority, scheduled_at, args)
+SELECT job, queue, queue, priority, ringing.due_at, jsonb_build_object('operation_id', operation.id)
 FROM ringing JOIN operations operation ON operation.job_id = job;
 INSERT INTO procrastinate_events (job_id, type, at)
 SELECT job, 'deferred'::procrastinate_job_event_type, now() FROM ringing UNION ALL

@@ -27,7 +27,7 @@ async def put(deployment: Deployment, offsets: Sequence[timedelta]) -> datetime:
     """
     rows = [_rows(deployment, next(_numbers)) for _ in offsets]
     async with deployment.db.transaction() as session:
-        start = await store.now(session) + timedelta(seconds=2, milliseconds=3 * len(offsets))
+        start = await store.now(session) + timedelta(seconds=3, milliseconds=5 * len(offsets))
         window = {"starts_at": _whole(start, hours=1), "ends_at": _whole(start, hours=25)}
         if await store.listing(session, LISTING) is None:
             await session.execute(insert(Listing).values(id=LISTING, time_zone="UTC"))
@@ -44,10 +44,12 @@ async def put(deployment: Deployment, offsets: Sequence[timedelta]) -> datetime:
             }
             for id_, row in zip(ids, rows, strict=True)
         ]
-        await session.execute(
-            insert(AccessCode),
-            [row["code"] | one | window for row, one in zip(rows, sealed, strict=True)],
-        )
+        booked = [
+            AccessCode(**row["code"], **one, **window)
+            for row, one in zip(rows, sealed, strict=True)
+        ]
+        session.add_all(booked)
+        await session.flush()
         operations = [
             Operation(
                 access_code_id=id_, kind=OperationKind.GENERATE, due_at=start + o, next_at=start + o

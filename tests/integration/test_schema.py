@@ -177,7 +177,8 @@ def test_procrastinates_objects_are_those_of_the_schema_it_ships_beside_ours(
     queries = (COLUMNS, INDEXES, CONSTRAINTS, FUNCTIONS, TRIGGERS, ENUMS, TYPES)
     migrated = catalog(database_url, procrastinates=True, queries=queries)
     shipped = catalog(empty_database_url, procrastinates=True, queries=queries)
-    assert shipped - migrated == set()
+    (replaced,) = shipped - migrated
+    assert "TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1 " in str(replaced)
     assert [found for found in migrated - shipped if " pinqueue_" not in str(found)] == []
     assert len(shipped) > 50
 

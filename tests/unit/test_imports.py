@@ -26,10 +26,10 @@ LAYERS = """
     reservations
     codes
     outcomes
-    alarms
+    alarms ringing
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
-    locks metrics patience
+    locks metrics patience together
     pins schedule lifecycle tellings config logs tables
     errors simulator
 """
@@ -41,9 +41,9 @@ HOMES = {
     "httpx2": "fetchers locks.tuya simulator processes demo posting bench",
     "platformdirs": "embedded",
     "jinja2": "api",
-    "procrastinate": "alarms tasks worker",
+    "procrastinate": "alarms ringing tasks worker",
     "prometheus_client": "metrics",
-    "psycopg": "db mutex worker embedded bench",
+    "psycopg": "db mutex ringing worker embedded bench",
     "pydantic": "api config webhooks",
     "pydantic_core": "api webhooks",
     "pydantic_settings": "config",

@@ -1,0 +1,275 @@
+"""How due jobs reach the worker, and how their ends are written down.
+
+Procrastinate as it comes polls for what is due, reads every job that waits each time, takes one at
+a time, and in the order in which they were deferred. Here an alarm rings at the next due time, one
+statement walks an index to all that is due and free slots can take, and whoever is needed first
+goes first. Its tables, its rules and its worker are as they were: a job manager is what it lets
+others bring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import procrastinate
+import psycopg
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager, NotificationCallback
+
+from pinqueue import logs
+from pinqueue.db import KEEPALIVE, WORKER_LIMITS
+from pinqueue.together import Together
+
+log = logs.get(__name__)
+
+LOOK_EVERY = 5.0
+"""Seconds between looks at what is due next: what is notified of is due within 30 seconds."""
+CONNECTIONS = 4
+"""One fetches, one writes ends, one is for heartbeats; one that listens comes on top."""
+LIMITS = f"{WORKER_LIMITS} -c enable_sort=off"
+"""Told by statistics from when hardly a job waited, PostgreSQL would read an index of all that wait
+and sort the few it thinks to find, rather than take the one that has them in order."""
+AGAIN_AFTER = 0.01
+"""Seconds, where all that was due was just being taken by other workers."""
+WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if need be
+
+FETCH = """
+WITH due AS MATERIALIZED (
+    SELECT job.*
+    FROM unnest(%(queues)s::text[]) AS queue (name),
+    LATERAL (
+        (SELECT * FROM procrastinate_jobs
+         WHERE queue_name = queue.name AND status = 'todo' AND scheduled_at IS NULL
+         ORDER BY scheduled_at, id LIMIT %(window)s)
+        UNION ALL
+        (SELECT * FROM procrastinate_jobs
+         WHERE queue_name = queue.name AND status = 'todo' AND scheduled_at <= now()
+         ORDER BY scheduled_at, id LIMIT %(window)s)
+    ) job
+    -- Procrastinate's rule: a job waits for those of its lock that run, or come before it.
+    WHERE job.lock IS NULL OR NOT EXISTS (
+        SELECT FROM procrastinate_jobs other
+        WHERE other.lock = job.lock
+          AND (other.status = 'doing'
+               OR other.status = 'todo'
+                  AND (other.priority > job.priority
+                       OR other.priority = job.priority AND other.id < job.id)))
+), candidates AS MATERIALIZED (
+    SELECT id, row_number() OVER (
+        ORDER BY
+            -- A revoke at the end of a stay may wait for guests who arrive within the hour.
+            CASE WHEN queue_name = 'revoke_pin' AND priority < 0
+                 THEN least(priority, -60 - (extract(epoch FROM now()) / 60)::integer)
+                 ELSE priority END DESC,
+            scheduled_at NULLS FIRST, id
+    ) AS place
+    FROM due ORDER BY place LIMIT 2 * %(most)s + 20
+), taken AS (
+    SELECT job.id, place FROM candidates JOIN procrastinate_jobs job USING (id)
+    -- As text no index of all that wait fits, which would be read from end to end to find these.
+    WHERE job.status::text = 'todo' ORDER BY place LIMIT %(most)s FOR UPDATE OF job SKIP LOCKED
+), begun AS (
+    UPDATE procrastinate_jobs job SET status = 'doing', worker_id = %(worker_id)s
+    FROM taken WHERE job.id = taken.id RETURNING job.*, place
+)
+SELECT begun.*,
+       (SELECT count(*) FROM candidates) AS candidates,
+       (SELECT extract(epoch FROM min(job.scheduled_at) - clock_timestamp())::float8
+        FROM unnest(%(queues)s::text[]) AS queue (name),
+        LATERAL (SELECT scheduled_at FROM procrastinate_jobs
+                 WHERE queue_name = queue.name AND status = 'todo' AND scheduled_at > now()
+                 ORDER BY scheduled_at LIMIT 1) job) AS next_in
+FROM (SELECT) one LEFT JOIN begun ON true ORDER BY place
+"""
+WINDOW = 5000
+"""Due jobs of a queue among which the most urgent are looked for: those due longest. So many are
+sorted in two milliseconds; an outage that leaves more behind has them served from its beginning."""
+FINISH = """
+UPDATE procrastinate_jobs job
+SET status = ended.status, abort_requested = false,
+    attempts = CASE job.status WHEN 'doing' THEN attempts + 1 ELSE attempts END
+FROM unnest(%(ids)s::bigint[], %(statuses)s::procrastinate_job_status[]) AS ended (id, status)
+WHERE job.id = ended.id AND job.status::text IN ('todo', 'doing')
+RETURNING job.id
+"""
+GIVE_BACK = """
+UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL
+WHERE id = ANY(%(ids)s) AND status = 'doing'
+"""
+
+
+def app(url: str, *, concurrency: int, counted: bool = True) -> procrastinate.App:
+    """Procrastinate on this database for one worker, which is run with the same concurrency;
+    `counted` says whether a row tells that it lives."""
+
+    async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
+        # Each statement is a transaction of its own: without BEGIN and COMMIT as two more.
+        await connection.set_autocommit(True)
+
+    made = procrastinate.App(
+        connector=procrastinate.PsycopgConnector(
+            conninfo=url,
+            kwargs={**KEEPALIVE, "options": LIMITS, "application_name": "pinqueue-jobs"},
+            configure=configure,
+            min_size=2,
+            max_size=CONNECTIONS,
+            timeout=10.0,
+        )
+    )
+    made.job_manager = (Ringer if counted else UncountedRinger)(made.connector, concurrency)
+    return made
+
+
+class Ringer(JobManager):
+    """The job manager of one worker."""
+
+    def __init__(self, connector: Any, concurrency: int) -> None:
+        super().__init__(connector)
+        self._concurrency = concurrency
+        self._fetched: deque[Job] = deque()
+        self._running: set[int | None] = set()
+        self._rung = 0
+        self._due = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._ends: Together[tuple[int | None, Status], None] = Together(self._write_ends)
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int | None) -> Job | None:
+        """The most urgent of what is due. For each slot that is free one is fetched at once, and
+        handed out when Procrastinate asks for the next, which it does before anything else."""
+        while not self._fetched:
+            rung = self._rung
+            await self._fetch(list(queues or ()), worker_id)
+            if self._rung == rung:  # Procrastinate forgets what rang while it fetched
+                break
+        if not self._fetched:
+            return None
+        job = self._fetched.popleft()
+        self._running.add(job.id)
+        return job
+
+    async def _fetch(self, queues: Sequence[str], worker_id: int | None) -> None:
+        most = max(self._concurrency - len(self._running), 1)
+        rows = await self.connector.execute_query_all_async(
+            FETCH, queues=queues, worker_id=worker_id, most=most, window=WINDOW
+        )
+        jobs = [Job.from_row(row) for row in rows if row["id"] is not None]
+        self._fetched.extend(jobs)
+        missed = len(jobs) < min(most, rows[0]["candidates"])
+        self._set_alarm(AGAIN_AFTER if missed else rows[0]["next_in"])
+
+    def _set_alarm(self, seconds: float | None) -> None:
+        """Ring in so many seconds, None: not at all."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None
+        if seconds is not None:
+            # A timer counts in milliseconds and may ring in the one before: then it is set again.
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(max(seconds, 0.001), self._due.set)
+
+    async def listen_for_jobs(
+        self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
+    ) -> None:
+        """Tell the worker when a job is due, and of notifications, until cancelled: then what was
+        fetched and not yet handed out is given back."""
+
+        async def ring(*, channel: str, notification: Any) -> None:
+            self._rung += 1
+            await on_notification(channel=channel, notification=notification)
+
+        async def ring_when_due() -> None:
+            while True:
+                await self._due.wait()
+                self._due.clear()
+                await ring(channel="", notification={"type": "job_inserted", "job_id": 0})
+
+        # Not in a group: it passes on the first cancellation only, and the listener may miss that.
+        ringing = asyncio.create_task(ring_when_due())
+        try:
+            await super().listen_for_jobs(on_notification=ring, queues=queues)
+        finally:
+            ringing.cancel()
+            self._set_alarm(None)
+            await self._give_back()
+
+    async def unregister_worker(self, worker_id: int) -> None:
+        await self._give_back()
+        await super().unregister_worker(worker_id)
+
+    async def _give_back(self) -> None:
+        ids = [job.id for job in self._fetched]
+        self._fetched.clear()
+        if ids:
+            await self.connector.execute_query_async(GIVE_BACK, ids=ids)
+
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
+        """Also when the connection breaks at that very moment.
+
+        Procrastinate lets such a job go: it stays `doing` under a worker that lives, so nobody ever
+        takes it for stalled, and its PIN never comes.
+        """
+        try:
+            if delete_job:
+                await _written(super().finish_job, job, status, delete_job)
+            else:
+                await self._ends.ask((job.id, status))
+        finally:
+            self._running.discard(job.id)
+
+    async def retry_job(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        """The same of a job that is to ring again."""
+        try:
+            await _written(super().retry_job, job, *args, **kwargs)
+        finally:
+            self._running.discard(job.id)
+
+    async def _write_ends(
+        self, ends: Sequence[tuple[int | None, Status]]
+    ) -> Sequence[Exception | None]:
+        ids, statuses = [id_ for id_, _ in ends], [status.value for _, status in ends]
+        rows = await _written(
+            self.connector.execute_query_all_async, FINISH, ids=ids, statuses=statuses
+        )
+        written = {row["id"] for row in rows}
+        return [None if id_ in written else _not_running(id_) for id_ in ids]
+
+
+class UncountedRinger(Ringer):
+    """Lets no row say that a worker lives which programs no PIN: health counts those rows.
+
+    The sweep takes a delivery or a fetch from a dead worker by its job's age, not by such a row.
+    """
+
+    async def register_worker(self) -> int:
+        return 0
+
+    async def unregister_worker(self, worker_id: int) -> None:
+        await self._give_back()
+
+    async def update_heartbeat(self, worker_id: int) -> None:
+        """There is no row to update."""
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int | None) -> Job | None:
+        return await super().fetch_job(queues, None)
+
+
+def _not_running(job_id: int | None) -> ConnectorException:
+    return ConnectorException(
+        f'Job was not found or not in "doing" or "todo" status (job id: {job_id})'
+    )
+
+
+async def _written(write: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+    for left in reversed(range(WRITES)):
+        try:
+            return await write(*args, **kwargs)
+        except ConnectorException as error:
+            if not left or not isinstance(error.__cause__, psycopg.OperationalError):
+                raise
+            log.warning("job-end-not-written", reason=type(error.__cause__).__name__)
+        await asyncio.sleep(WRITE_AGAIN_AFTER)
+    raise AssertionError("the last try returns or raises")

@@ -1,0 +1,72 @@
+"""One call for many callers: each gets its own answer, and nobody another's failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from pinqueue.together import Together
+
+pytestmark = pytest.mark.anyio
+
+
+class Counter:
+    """Doubles what it is asked, as slowly as the test lets it, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.go_on = asyncio.Event()
+
+    async def double(self, asked: Sequence[int]) -> Sequence[int | Exception]:
+        self.calls.append(list(asked))
+        await self.go_on.wait()
+        if 13 in asked:
+            raise ConnectionError("it broke")
+        return [ValueError(f"not {one}") if one < 0 else 2 * one for one in asked]
+
+
+async def asked(together: Together[int, int], *numbers: int) -> list[asyncio.Task[int]]:
+    tasks = [asyncio.create_task(together.ask(number)) for number in numbers]
+    for _ in range(3):  # they ask, and the call begins
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_who_asks_during_a_call_is_answered_by_the_next_one() -> None:
+    counter = Counter()
+    together = Together(counter.double)
+    tasks = await asked(together, 1)
+    tasks += await asked(together, 2, 3)
+    counter.go_on.set()
+    assert await asyncio.gather(*tasks) == [2, 4, 6]
+    assert counter.calls == [[1], [2, 3]]
+
+
+async def test_an_exception_among_the_answers_is_raised_where_it_was_asked() -> None:
+    counter = Counter()
+    counter.go_on.set()
+    tasks = await asked(Together(counter.double), 1, -1, 2)
+    good, bad, other = await asyncio.gather(*tasks, return_exceptions=True)
+    assert (good, other) == (2, 4)
+    assert str(bad) == "not -1"
+
+
+async def test_a_call_that_breaks_breaks_all_it_was_for_and_no_later_one() -> None:
+    counter = Counter()
+    together = Together(counter.double)
+    broken = await asked(together, 13)
+    later = await asked(together, 1)
+    counter.go_on.set()
+    assert isinstance((await asyncio.gather(*broken, return_exceptions=True))[0], ConnectionError)
+    assert await asyncio.gather(*later) == [2]
+
+
+async def test_one_that_is_cancelled_meanwhile_takes_no_answer_from_the_others() -> None:
+    counter = Counter()
+    first, second = await asked(Together(counter.double), 1, 2)
+    first.cancel()
+    counter.go_on.set()
+    assert await second == 4
+    assert first.cancelled()
