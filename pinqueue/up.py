@@ -174,7 +174,8 @@ async def _announce(
     key = await _first_key(settings)
     address = f"http://{_reachable(host)}:{port}"
     console.print(
-        f"[bold green]PinQueue is up[/] at {address}, webhooks go to {address}/webhooks/SOURCE"
+        f"[bold green]PinQueue is up[/] at {address}, webhooks go to {address}/webhooks/SOURCE",
+        soft_wrap=True,
     )
     if key:
         console.print(f"Admin API key, shown this once: [bold]{key}[/]", soft_wrap=True)
