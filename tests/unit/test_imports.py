@@ -110,7 +110,12 @@ def test_rules_know_the_standard_library_and_the_errors_alone_and_never_ask_for_
 
 
 def test_only_what_puts_whole_deployments_together_knows_the_simulator() -> None:
-    assert {a for a, b in OURS if b == "simulator"} - {"simulator"} == {"cli", "demo", "up", "bench"}
+    assert {a for a, b in OURS if b == "simulator"} - {"simulator"} == {
+        "cli",
+        "demo",
+        "up",
+        "bench",
+    }
 
 
 def test_the_environment_is_read_by_the_settings_alone_and_handed_on_to_child_processes() -> None:
