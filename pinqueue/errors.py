@@ -23,6 +23,7 @@ PinQueueError
     ├── NameTaken          our own earlier call got through: look at the lock again
     ├── LockFull           try again when another PIN has left the lock
     └── LockRefused        every retry would fail the same way: a person
+        └── WindowPassed   ask for a later start, unless the window is over
 
 The first line of a class's docstring is its message where none is given. No message ever holds a
 PIN or a secret.
@@ -160,3 +161,7 @@ class LockFull(LockError):
 
 class LockRefused(LockError):
     """The lock refuses, and will refuse again."""
+
+
+class WindowPassed(LockRefused):
+    """The lock takes no window that begins, or ends, in the past."""

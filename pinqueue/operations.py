@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -29,6 +29,7 @@ from pinqueue.errors import (
     PinRejected,
     StateChanged,
     TryLater,
+    WindowPassed,
 )
 from pinqueue.lifecycle import CodeState, EventType, OperationKind
 from pinqueue.locks import NOT_TAKEN, Delivery, Door, LockGateway, RemotePin, Window
@@ -47,6 +48,8 @@ ACTOR = "worker"
 MUTEX_WAIT = timedelta(seconds=2)
 SUSPECT_WAIT = timedelta(seconds=1)
 BUSY_WAIT = timedelta(seconds=2)
+SOON = timedelta(minutes=1)
+"""The start that is asked for where the lock's cloud calls now the past."""
 OVERLAP_WAIT = timedelta(minutes=15)
 """At most, before a lock that takes no overlapping windows is asked again: each ask costs it
 battery, but the PIN that is in the way may be taken off early."""
@@ -373,11 +376,12 @@ async def _create(bench: Workbench, ring: Ring) -> Ring:
     pin = _pin(bench, ring)
     pin_hash = ring.code.pin_hash or await bench.planner.sealer.hash_pin(ring.code.id, pin)
     ring = await _record_intent(bench, ring, pin_hash)
-    window = wanted_window(ring.code, None, ring.now())
+
+    def create(window: Window) -> Awaitable[int]:
+        return bench.gateway.create_pin(ring.door, ring.code.remote_name, pin, window)
+
     try:
-        remote_id = await _ask(
-            bench.gateway.create_pin(ring.door, ring.code.remote_name, pin, window)
-        )
+        remote_id = await _ask_for(wanted_window(ring.code, None, ring.now()), ring, create)
     except LockError as error:
         if not error.in_doubt:
             await _record_no_effect(bench, ring)
@@ -434,13 +438,15 @@ def _has_to_change(ring: Ring, remote: RemotePin) -> bool:
 
 async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
     """Give a PIN that the lock's cloud has another window; the digits stay the same."""
-    window = wanted_window(ring.code, remote.window, ring.now())
-    try:
-        await _ask(
-            bench.gateway.change_pin(
-                ring.door, remote.remote_id, ring.code.remote_name, _pin(bench, ring), window
-            )
+    pin = _pin(bench, ring)
+
+    def change(window: Window) -> Awaitable[None]:
+        return bench.gateway.change_pin(
+            ring.door, remote.remote_id, ring.code.remote_name, pin, window
         )
+
+    try:
+        await _ask_for(wanted_window(ring.code, remote.window, ring.now()), ring, change)
     except PinRejected as error:
         # The PIN is on the door: other digits would make a second one beside it.
         raise LockFaulted(str(error), code=error.code) from error
@@ -502,6 +508,18 @@ async def _ask(call: Awaitable[T]) -> T:
         ) from error
 
 
+async def _ask_for(window: Window, ring: Ring, call: Callable[[Window], Awaitable[T]]) -> T:
+    """A call that tells the lock a window: from now on, or a minute later where that is late
+    already when it gets there."""
+    try:
+        return await _ask(call(window))
+    except WindowPassed:
+        soon = ring.now().replace(microsecond=0) + SOON
+        if not window.starts_at < soon < window.ends_at:
+            raise
+        return await _ask(call(replace(window, starts_at=soon)))
+
+
 def _pin(bench: Workbench, ring: Ring) -> Pin:
     try:
         return bench.planner.sealer.open_pin(ring.code.id, ring.code.pin_sealed or b"")
@@ -513,9 +531,10 @@ def wanted_window(code: AccessCode, told: Window | None, now: datetime) -> Windo
     """The window the lock should know, given the one it was told.
 
     A start in the past is sent as now, since vendors refuse history, and is then kept: two starts
-    in the past open the door alike, and a change would take the PIN off the door for a while.
+    in the past open the door alike, and a change would take the PIN off the door for a while. One
+    that the lock has put off by a minute is as good.
     """
-    if told is not None and max(told.starts_at, code.starts_at) <= now:
+    if told is not None and max(told.starts_at - SOON, code.starts_at) <= now:
         return Window(told.starts_at, code.ends_at)
     return Window(max(code.starts_at, now.replace(microsecond=0)), code.ends_at)
 

@@ -19,6 +19,7 @@ from pinqueue.errors import (
     LockUnreachable,
     NameTaken,
     PinRejected,
+    WindowPassed,
 )
 from pinqueue.metrics import OTHER
 from pinqueue.pins import LENGTHS
@@ -91,7 +92,7 @@ _KNOWN: Final[Mapping[int, tuple[type[LockError], str]]] = {
     2314: (LockRefused, "the PIN has the wrong length for this lock: check the lock's protocol"),
     2316: (NameTaken, "the lock already holds a PIN by this name"),
     2317: (LockBusy, "the gateway is busy"),
-    2318: (LockRefused, "the window is over already"),
+    2318: (WindowPassed, "the window begins, or ends, in the past"),
     2321: (LockFaulted, _MISSING),
     2322: (PinRejected, "the lock already holds the same PIN under another name"),
     2323: (LockFaulted, _MISSING),

@@ -52,7 +52,7 @@ def read_terms(
         raise Refusal(2314)
     effective_time = _integer(body["effective_time"])
     invalid_time = _integer(body["invalid_time"])
-    if invalid_time <= now:
+    if invalid_time <= now or (effective_time < now and not settings.past_starts):
         raise Refusal(2318)
     if invalid_time <= effective_time or max(effective_time, invalid_time) > TEN_DIGITS:
         raise Refusal(1109)

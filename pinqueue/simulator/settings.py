@@ -36,6 +36,8 @@ class Settings:
     """2328 while a Zigbee or Bluetooth lock is still being told of the operation before."""
     wifi_refuses_offline: bool = False
     """As camera locks do: 2312 for a create while the lock has no network."""
+    past_starts: bool = True
+    """Whether a window may begin in the past, as is seen; where not, 2318, as is documented."""
     zigbee_seconds: float = 1.0
     """One attempt of the gateway to reach a Zigbee lock; it makes three."""
     zigbee_overlaps: bool = True
