@@ -831,14 +831,14 @@ def reservations_put(
 def reservations_grant(
     reservation: StayId,
     early_check_in: Annotated[
-        str | None, typer.Option(help="The PIN opens from then; '' takes it back.")
+        str | None, typer.Option(help="In place of check-in; '' takes it back.")
     ] = None,
     late_check_out: Annotated[
-        str | None, typer.Option(help="The PIN opens until then; '' takes it back.")
+        str | None, typer.Option(help="In place of check-out; '' takes it back.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Let a guest in earlier, or out later, than was booked."""
+    """Let a guest in earlier, or out later, than was booked. The listing's buffers stay."""
     if early_check_in is None and late_check_out is None:
         raise typer.BadParameter("give --early-check-in or --late-check-out")
     planner = _planner(config.read_settings())

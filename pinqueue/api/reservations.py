@@ -115,7 +115,8 @@ async def grant_reservation(
 ) -> tuple[int, Reservation]:
     """Let a guest in earlier, or out later, than was booked.
 
-    It ends when its sender tells another date. The guest's PIN stays the same.
+    The listing's buffers go before and after it. It ends when its sender tells another date. The
+    guest's PIN stays the same.
     """
     now = await store.now(call.session)
     stay = await reservations.grant(

@@ -113,11 +113,11 @@ class ReservationBody(Body):
 class GrantBody(Body):
     early_check_in: Moment | Literal[""] | None = Field(
         default=None,
-        description="The PIN opens from then; empty takes it back, left out it stays as it is",
+        description="In place of check-in; empty takes it back, left out it stays as it is",
         examples=["2026-12-24T12:00:00"],
     )
     late_check_out: Moment | Literal[""] | None = Field(
-        default=None, description="The PIN opens until then", examples=["2026-12-26T14:00:00"]
+        default=None, description="In place of check-out", examples=["2026-12-26T14:00:00"]
     )
 
 

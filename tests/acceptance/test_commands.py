@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -17,6 +18,7 @@ from pinqueue.processes import free_port
 from tests.acceptance.processes import House, answers
 
 Ended = CompletedProcess[str]
+DAY = timedelta(days=1)
 
 
 def all_of(house: House, commands: Sequence[Sequence[str]]) -> list[Ended]:
@@ -115,6 +117,27 @@ def test_codes_are_listed_and_shown_without_their_pins(stay_on_two_locks: House)
     assert json.loads(done(other)) == []
     assert json.loads(done(shown)) == rows[0]
     assert not any("pin" in column for column in rows[0])
+
+
+def test_a_listings_buffers_and_a_guests_grant_move_the_window_on_both_locks(
+    stay_on_two_locks: House,
+) -> None:
+    house = stay_on_two_locks
+    (stay,) = house.ask("SELECT check_in_at, check_out_at FROM reservations")
+    early, late = stay["check_in_at"] - timedelta(hours=3), stay["check_out_at"] + DAY
+    granted = ("--early-check-in", early.isoformat(), "--late-check-out", late.isoformat())
+    done(house.run("listings", "set", "apt-7", "--buffer-before", "15m", "--buffer-after", "1h"))
+    told = json.loads(done(house.run("reservations", "grant", "res-1", *granted, "--json")))
+    assert [told[f"{name}_at"] for name in ("early_check_in", "late_check_out")] == [
+        *(moment.isoformat() for moment in (early, late))
+    ]
+    windows = house.ask("SELECT starts_at, ends_at FROM access_codes")
+    window = {"starts_at": early - timedelta(minutes=15), "ends_at": late + timedelta(hours=1)}
+    assert windows == [window, window]
+    done(house.run("reservations", "grant", "res-1", "--early-check-in", ""))
+    assert house.value("SELECT max(starts_at) FROM access_codes") == (
+        stay["check_in_at"] - timedelta(minutes=15)
+    )
 
 
 def test_a_pin_is_revealed_on_record_and_refused_once_it_is_wiped(

@@ -110,6 +110,32 @@ def test_a_local_time_is_read_where_the_listing_is(desk: Client) -> None:
     assert told["check_in"] == "2026-12-24T18:00:00Z"
 
 
+def test_a_grant_moves_the_window_and_neither_the_stay_nor_its_pin(booked: Client) -> None:
+    """A time without offset is read where the listing is, three hours behind UTC."""
+    before = booked.get("/api/reservations/res-1")
+    pin = booked.told(200, "POST", f"/api/codes/{the_code(booked)['id']}/reveal")["pin"]
+    early = instant(before["check_in"]) - timedelta(hours=4)
+    local = (early - timedelta(hours=3)).replace(tzinfo=None).isoformat()
+    path = "/api/reservations/res-1/grant"
+    told = booked.told(200, "POST", path, {"early_check_in": local})
+    assert (instant(told["early_check_in_at"]), told["check_in"]) == (early, before["check_in"])
+    code = the_code(booked)
+    assert instant(code["starts_at"]) == early
+    assert booked.told(200, "POST", f"/api/codes/{code['id']}/reveal")["pin"] == pin
+    booked.told(200, "POST", path, {"early_check_in": ""})
+    assert the_code(booked)["starts_at"] == before["check_in"]
+
+
+@pytest.mark.parametrize(
+    "body", [{"early_check_in": "2100-01-01"}, {"late_check_out": "2010-01-01"}]
+)
+def test_a_grant_that_would_shorten_the_stay_names_its_field(
+    booked: Client, body: dict[str, str]
+) -> None:
+    error = booked.refused(422, "POST", "/api/reservations/res-1/grant", body)
+    assert [fault["field"] for fault in error["details"]] == list(body)
+
+
 def test_a_pending_stay_gets_no_pin_until_it_is_confirmed(desk: Client) -> None:
     desk.told(201, "PUT", "/api/reservations/res-1", stay(status="pending"))
     assert desk.get("/api/reservations/res-1/codes") == {"codes": []}
