@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,6 +33,8 @@ class AsTheRowSays(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, TryLater):
             return RetryDecision(retry_at=exception.retry_at)
+        if isinstance(exception, asyncio.CancelledError):  # this worker stops: another may have it
+            return RetryDecision(retry_at=datetime.now(UTC))
         if isinstance(exception, LockError):
             return None
         if isinstance(exception, DatabaseUnavailable) or job.attempts < BREAKDOWN_RETRIES:

@@ -58,6 +58,11 @@ class Running:
         until(lambda: text in self.log() or not self.alive(), f"{text!r} in the log", within)
         assert text in self.log(), f"it ended without {text!r}:\n{self.log()}"
 
+    def logged_as(self, event: str) -> list[dict[str, Any]]:
+        """Its log lines of that name."""
+        lines = [json.loads(line) for line in self.log().splitlines() if event in line]
+        return [line for line in lines if line["event"] == event]
+
     def ask_to_stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 

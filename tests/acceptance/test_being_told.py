@@ -98,7 +98,7 @@ def test_a_worker_tells_what_became_of_a_pin_and_the_pin_only_to_whom_it_is_to_b
     assert [one["type"] for one in events_in(told)] == ["code.active", "code.revoked"]
     assert events_in(told) == receiver.bodies()
     assert events_in(complained) == events_in(told), "a hook that fails is called again"
-    failed = [json.loads(line) for line in worker.log().splitlines() if "hook-failed" in line]
+    failed = worker.logged_as("hook-failed")
     assert {(line["hook"], line["type"]) for line in failed} == {
         ("complain", "code.active"),
         ("complain", "code.revoked"),

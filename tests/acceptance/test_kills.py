@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import psycopg
+import pytest
 
 from pinqueue.simulator import Control
 from tests.acceptance.processes import House, port_of, post, stay, until
@@ -78,6 +80,63 @@ def test_a_worker_that_is_asked_to_stop_finishes_what_it_is_at_and_begins_nothin
     assert house.states() == ["active", "scheduled"]
     assert len(doors.ledger()) == 1
     assert house.value("SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'") == 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_asked_to_stop_hands_over_what_takes_longer_than_its_limit_and_exits_0(
+    house: House, doors: Control
+) -> None:
+    house.set_up({"sim-zigbee-1": "zigbee"})
+    doors.settings(zigbee_seconds=0)
+    doors.fault("slow", {"method": "GET", "path": "/temp-passwords"}, seconds=9)
+    doors.fault("slow", {"method": "POST", "path": "/password-ticket"}, seconds=9)
+    house.receive("res-1", check_in=datetime.now(UTC).isoformat())
+    house.change("UPDATE procrastinate_jobs SET attempts = 9 WHERE queue_name = 'generate_pin'")
+    worker = house.worker()
+    until(lambda: doors.faults()[0]["struck"], "the first call is out")
+    asked_at = time.monotonic()
+    worker.ask_to_stop()
+    house.worker()
+    assert worker.code() == 0
+    assert time.monotonic() - asked_at < 25
+    house.reach("active")
+    assert len(doors.ledger()) == 1
+    tries = house.ask("SELECT outcome, job_id FROM tries ORDER BY epoch")
+    assert [row["outcome"] for row in tries] == ["rescued", "completed"]
+    assert len({row["job_id"] for row in tries}) == 1, "handed over, not found by the sweep"
+
+
+MOST_AT_A_TIME = """
+    WITH share AS (SELECT started_at, finished_at FROM tries WHERE operation_id = ANY(%s))
+    SELECT max((
+        SELECT count(*) FROM share other
+        WHERE other.started_at <= one.started_at AND one.started_at < other.finished_at
+    )) FROM share one
+"""
+
+
+def test_workers_share_what_is_due_and_each_takes_as_much_at_a_time_as_it_was_told(
+    house: House, doors: Control
+) -> None:
+    locks = [f"door-{number}" for number in range(8)]
+    for lock in locks:
+        doors.add_door(lock, "zigbee")
+    house.add_listing(dict.fromkeys(locks, "zigbee"), "apt-7")
+    doors.settings(zigbee_seconds=0)
+    doors.fault("slow", CREATE, seconds=1.5, times=None)
+    workers = [house.start("worker", "--concurrency=2") for _ in range(2)]
+    for worker in workers:
+        worker.logged("Starting worker on queues generate_pin")
+    house.receive("res-1", check_in=datetime.now(UTC).isoformat())
+    house.reach("active")
+    shares = [
+        {line["operation_id"] for line in worker.logged_as("operation-started")}
+        for worker in workers
+    ]
+    assert (len(shares[0] | shares[1]), shares[0] & shares[1]) == (8, set())
+    assert all(shares), "each has one"
+    assert max(house.value(MOST_AT_A_TIME, list(share)) for share in shares) == 2
+    assert sorted(entry["device"] for entry in doors.ledger()) == locks
 
 
 ROWS = """
