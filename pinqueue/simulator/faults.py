@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 KINDS: Final = {
+    "http_429": "429 with `seconds` as Retry-After; nothing is done",
     "http_500": "500 with a plain text; nothing is done",
     "http_502_html": "502 with a gateway's HTML page; nothing is done",
     "empty": "200 with no body; nothing is done",

@@ -96,6 +96,8 @@ class SignedApi:
     ) -> Response | None:
         """What the fault leaves of the answer; None where the connection drops."""
         match fault.kind:
+            case "http_429":
+                return Response(status_code=429, headers={"retry-after": f"{fault.seconds:.0f}"})
             case "http_500":
                 return PlainTextResponse("Internal Server Error", 500)
             case "http_502_html":

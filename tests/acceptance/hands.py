@@ -48,7 +48,7 @@ class Hand(Protocol):
     def retry(self, job_id: int) -> Told: ...
     def retry_all(self, *, queue: str, lock: str) -> Told: ...
     def clear_failed(self, queue: str) -> Told: ...
-    def counted(self) -> Told: ...
+    def health(self) -> Told: ...
 
 
 class Python:
@@ -118,8 +118,8 @@ class Python:
         told: Told = self._do(jobs.clear_failed_jobs, queue)
         return told
 
-    def counted(self) -> Told:
-        told: Told = self._do(jobs.get_queue_health)["queues"]
+    def health(self) -> Told:
+        told: Told = self._do(jobs.get_queue_health)
         return told
 
 
@@ -185,10 +185,10 @@ class Http:
         told: Told = self._call("DELETE", "/api/jobs/failed", queue=queue)
         return told
 
-    def counted(self) -> Told:
+    def health(self) -> Told:
         answer = self._who.call("GET", "/api/health")
-        told: Told = answer.json()["queues"]
-        assert answer.status == 503, answer  # nobody works
+        told: Told = answer.json()
+        assert answer.status == (200 if told["healthy"] else 503), answer
         return told
 
 
@@ -253,10 +253,10 @@ class CommandLine:
         told: Told = self._run("clear-failed", queue=queue)
         return told
 
-    def counted(self) -> Told:
+    def health(self) -> Told:
         ended = self._house.run("health", "--json")
-        assert ended.returncode == 1, ended  # nobody works
-        told: Told = json.loads(ended.stdout)["queues"]
+        told: Told = json.loads(ended.stdout)
+        assert ended.returncode == (0 if told["healthy"] else 1), ended
         return told
 
 

@@ -58,26 +58,26 @@ def test_jobs_are_listed_a_page_at_a_time_with_a_cursor_to_go_on(booked: House) 
     assert "more: --cursor " in drawn
 
 
-@pytest.mark.parametrize(
-    ("options", "number"),
-    [
-        (("--queue", "generate_pin"), 2),
-        (("--state", "delayed"), 4),
-        (("--state", "failed"), 0),
-        (("--lock", "d-1", "--reservation", "res-1"), 2),
-        (("--listing", "apt-7"), 4),
-        (("--listing", "apt-8"), 0),
-        (("--due-before", "30d"), 4),
-        (("--due-before", "30d", "--due-from", "5m"), 4),
-        (("--due-from=-1h", "--due-before=1m"), 0),
-        (("--due-from", "2099-01-01"), 0),
-        (("--due-from", "2001-01-01T00:00:00+02:00"), 4),
-    ],
-)
-def test_jobs_are_listed_by_what_is_asked(
-    options: tuple[str, ...], number: int, booked: House
-) -> None:
-    assert len(told(booked, "jobs", "list", *options)["jobs"]) == number
+FILTERS = [
+    (("--queue", "generate_pin"), 2),
+    (("--state", "delayed"), 4),
+    (("--state", "failed"), 0),
+    (("--lock", "d-1", "--reservation", "res-1"), 2),
+    (("--listing", "apt-7"), 4),
+    (("--listing", "apt-8"), 0),
+    (("--due-before", "30d"), 4),
+    (("--due-before", "30d", "--due-from", "5m"), 4),
+    (("--due-from=-1h", "--due-before=1m"), 0),
+    (("--due-from", "2099-01-01"), 0),
+    (("--due-from", "2001-01-01T00:00:00+02:00"), 4),
+]
+
+
+def test_jobs_are_listed_by_what_is_asked(booked: House) -> None:
+    found = [
+        (options, len(told(booked, "jobs", "list", *options)["jobs"])) for options, _ in FILTERS
+    ]
+    assert found == FILTERS
 
 
 def test_what_cannot_be_asked_of_jobs_is_refused_with_what_can(booked: House) -> None:

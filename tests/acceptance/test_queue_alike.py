@@ -1,5 +1,21 @@
 """What the queue promises, name by name as it was announced, from Python, over HTTP and on the
-command line: the same is asked, and the same must come of it."""
+command line: the same is asked, and the same must come of it.
+
+Where the other rows of the README's table "From BullMQ" are shown:
+one job per stay, lock and kind        test_schema_laws
+2, 4 and 8 s, rate limits, refusals    test_operations_refused, test_operations_revoke
+advisory locks                         test_mutex, test_operations_races
+several workers, kills, SIGTERM        test_kills, test_poison, test_outages
+hooks and endpoints                    test_being_told, test_deliveries
+a running operation is not torn        test_jobs, test_operations_races
+filters, a million jobs                test_jobs, test_api_jobs, test_commands_of_the_queue,
+                                       test_a_million_jobs
+retry and clear, the ledger stays      test_jobs, test_api_jobs
+health within a second                 test_health, test_api_health
+retention                              test_sweep_prunes
+confirm and cancel                     test_api_reservations, test_commands_of_the_queue
+the caller's transaction               test_jobs
+"""
 
 from __future__ import annotations
 
@@ -105,6 +121,29 @@ def test_schedule_generate_twice_moves_the_time_and_doubles_nothing(
 def test_schedule_generate_with_a_lead_of_its_own_rings_so_long_before(hand: Hand) -> None:
     (job,) = hand.generate("res-1", lead=timedelta(hours=5, minutes=30))
     assert job["scheduled_at"] == CHECK_IN - 5.5 * HOUR
+
+
+def test_schedule_of_a_stay_that_is_over_schedules_nothing(listing: House, hand: Hand) -> None:
+    book(listing, "res-1", TODAY - 72 * HOUR, TODAY - HOUR)
+    assert (hand.generate("res-1"), hand.revoke("res-1")) == ([], [])
+    assert listing.states() == []
+
+
+def test_f22_two_locks_of_one_listing_do_not_collide(house: House, hand: Hand) -> None:
+    locks = {LOCK, "sim-zigbee-2"}
+    house.add_listing(dict.fromkeys(locks, "zigbee"), "apt-7")
+    book(house, "res-1")
+    scheduled = hand.generate("res-1")
+    assert {job["lock_id"] for job in scheduled} == locks
+    assert {job["job_id"] for job in scheduled} == {
+        job["job_id"] for job in hand.listed("generate_pin")["waiting"]
+    }
+    assert hand.cancel("res-1") == BOTH
+    told = hand.status("res-1", "revoke")
+    assert told is not None
+    assert {lock["lock_id"]: lock["state"] for lock in told["data"]["locks"]} == dict.fromkeys(
+        locks, "cancelled"
+    )
 
 
 # Revoke: two
@@ -230,7 +269,7 @@ def test_list_pages_through_every_job_once_while_others_come(
 @pytest.mark.parametrize(
     ("given", "field"),
     [
-        ("tomorrow", "check_in"),
+        ("24/12/2026", "check_in"),
         ((CHECK_OUT + HOUR).isoformat(), "check_out"),
     ],
     ids=["no date", "after check-out"],
@@ -284,10 +323,27 @@ def test_health_counts_each_queue_by_state(booked: House, hand: Hand) -> None:
     book(booked, "res-3")
     booked.change(FAIL.format(stay="res-3"))
     none = dict.fromkeys(("waiting", "delayed", "active", "completed", "failed", "cancelled"), 0)
-    assert hand.counted() == {
+    told = hand.health()
+    assert told["queues"] == {
         "generate_pin": {**none, "delayed": 1, "waiting": 1, "failed": 1},
         "revoke_pin": {**none, "delayed": 3},
     }
+    assert (told["workers"], told["locks_held"], told["overdue_pins"]) == ([], [], 0)
+
+
+def test_health_shows_who_holds_which_lock_for_how_long(listing: House, doors: Control) -> None:
+    book(listing, "res-1", TODAY)
+    doors.fault("slow", {"method": "GET", "path": "temp-passwords"}, seconds=9)
+    listing.worker()
+    until(lambda: doors.faults()[0]["struck"], "the worker is at the lock")
+    for made in HANDS.values():
+        with made(listing) as hand:
+            told = hand.health()
+        (held,) = told["locks_held"]
+        assert (held["lock_id"], held["reservation_id"]) == (LOCK, "res-1")
+        assert (held["kind"], held["holder"]) == ("generate", "pinqueue-mutex")
+        assert 0 <= held["held_seconds"] < 20
+        assert [worker["active_jobs"] for worker in told["workers"]] == [1]
 
 
 # The whole cycle
@@ -334,4 +390,4 @@ def test_all_three_tell_the_same_of_the_same_jobs(booked: House) -> None:
             assert hand.page(limit=2, cursor=None, newest_first=False) == first.page(
                 limit=2, cursor=None, newest_first=False
             )
-            assert hand.counted() == first.counted()
+            assert hand.health()["queues"] == first.health()["queues"]

@@ -1,16 +1,18 @@
-"""The queue utilities, row by row as the design before promised them, against a real database."""
+"""The queue utilities from Python: what tests/acceptance/test_queue_alike.py does not ask of all
+three ways to them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from pinqueue import inventory, jobs
-from pinqueue.db import Database
-from pinqueue.errors import BookingInvalid, Conflict, InputInvalid, NotFound
+from pinqueue.db import Database, Session
+from pinqueue.errors import Conflict, InputInvalid, NotFound
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.models import Reservation
 from pinqueue.operations import Workbench
@@ -59,11 +61,6 @@ async def generate(db: Database, planner: Planner, *given: Any, **lead: Any) -> 
         return await jobs.schedule_generate_pin(session, "res-1", *given, planner=planner, **lead)
 
 
-async def revoke(db: Database, planner: Planner, *given: Any) -> list[Any]:
-    async with db.transaction() as session:
-        return await jobs.schedule_revoke_pin(session, "res-1", *given, planner=planner)
-
-
 async def cancel(db: Database, reservation_id: str = "res-1") -> dict[str, bool]:
     async with db.transaction() as session:
         return await jobs.cancel_scheduled_jobs(session, reservation_id)
@@ -85,39 +82,7 @@ async def waiting(db: Database, queue: str) -> list[dict[str, Any]]:
         return (await jobs.list_queue_jobs(session, queue))["waiting"]
 
 
-# Schedule: three
-
-
-async def test_schedule_generate_rings_one_hour_before_check_in(
-    booked: Database, planner: Planner
-) -> None:
-    (job,) = await generate(booked, planner)
-    assert (job["scheduled_at"], job["lock_id"]) == (
-        CHECK_IN - timedelta(hours=1),
-        "sim-zigbee-1",
-    )
-
-
-async def test_schedule_generate_in_the_past_rings_at_once(
-    booked: Database, planner: Planner
-) -> None:
-    now = datetime.now(UTC)
-    (job,) = await generate(booked, planner, now - timedelta(hours=5))
-    assert abs(job["scheduled_at"] - now) < timedelta(seconds=10)
-    assert await state(booked, "generate") == "waiting"
-
-
-async def test_schedule_generate_twice_moves_the_time_and_doubles_nothing(
-    booked: Database, planner: Planner
-) -> None:
-    later = CHECK_IN + timedelta(hours=6)
-    await generate(booked, planner)
-    (job,) = await generate(booked, planner, later)
-    assert job["scheduled_at"] == later - timedelta(hours=1)
-    (listed,) = await waiting(booked, "generate_pin")
-    assert listed["job_id"] == job["job_id"]
-    (code,) = await factories.codes(booked)
-    assert (code.starts_at, code.ends_at) == (later, CHECK_OUT)
+# Schedule
 
 
 async def test_the_lead_is_set_globally_per_listing_and_per_call(
@@ -153,38 +118,7 @@ async def test_a_stay_that_is_over_gets_no_job(booked: Database, planner: Planne
     assert await generate(booked, planner) == []
 
 
-async def test_f22_two_locks_of_one_listing_do_not_collide(db: Database, planner: Planner) -> None:
-    await factories.add_listing(db, locks={"sim-zigbee-1": "zigbee", "sim-wifi-1": "wifi"})
-    await book(db, planner, "res-1")
-    scheduled = await generate(db, planner)
-    assert {job["lock_id"] for job in scheduled} == {"sim-zigbee-1", "sim-wifi-1"}
-    assert len({job["job_id"] for job in scheduled}) == 2
-
-
-# Revoke: two
-
-
-async def test_schedule_revoke_rings_at_check_out(booked: Database, planner: Planner) -> None:
-    (job,) = await revoke(booked, planner)
-    assert job["scheduled_at"] == CHECK_OUT
-
-
-async def test_schedule_revoke_twice_moves_the_time_and_the_window(
-    booked: Database, planner: Planner
-) -> None:
-    (job,) = await revoke(booked, planner, (CHECK_OUT + timedelta(days=1)).isoformat())
-    assert job["scheduled_at"] == CHECK_OUT + timedelta(days=1)
-    assert len(await waiting(booked, "revoke_pin")) == 1
-    (code,) = await factories.codes(booked)
-    assert code.ends_at == CHECK_OUT + timedelta(days=1)
-
-
-# Cancel: three, and what a running operation and a PIN on the door make of it
-
-
-async def test_cancel_both(booked: Database) -> None:
-    assert await cancel(booked) == BOTH
-    assert [await state(booked, kind) for kind in ("generate", "revoke")] == ["cancelled"] * 2
+# Cancel, and what a running operation and a PIN on the door make of it
 
 
 async def test_cancel_partly_when_the_pin_is_on_the_door_and_take_it_off_at_once(
@@ -198,10 +132,6 @@ async def test_cancel_partly_when_the_pin_is_on_the_door_and_take_it_off_at_once
     assert await ring(bench, "revoke", as_if_due=False) is None
     assert held(prompt) == []
     assert await cancel(bench.db) == NEITHER
-
-
-async def test_cancel_where_nothing_is_scheduled(db: Database) -> None:
-    assert await cancel(db, "res-unknown") == NEITHER
 
 
 async def test_cancel_holds_until_it_is_scheduled_again(booked: Database, planner: Planner) -> None:
@@ -235,33 +165,7 @@ async def test_cancel_does_not_tear_a_running_generate_and_undoes_it(
     assert held(prompt) == []
 
 
-# Status: three
-
-
-async def test_status_of_a_delayed_job(booked: Database) -> None:
-    told = await status(booked, "generate")
-    assert told is not None
-    assert set(told) == {"job_id", "state", "data", "attempts", "delay"}
-    assert (told["state"], told["attempts"]) == ("delayed", 0)
-    assert told["data"]["reservation_id"] == "res-1"
-    due_in = (CHECK_IN - timedelta(hours=1) - datetime.now(UTC)).total_seconds()
-    assert abs(told["delay"] / 1000 - due_in) < 10
-
-
-async def test_status_of_a_completed_job_outlives_its_row(
-    bench: Workbench, prompt: Control
-) -> None:
-    await factories.add_listing(bench.db)
-    await book(bench.db, bench.planner, "res-1", TODAY)
-    assert await ring(bench, "generate") is None
-    await execute(bench.db, "DELETE FROM procrastinate_jobs")
-    told = await status(bench.db, "generate")
-    assert told is not None
-    assert (told["state"], told["attempts"], told["delay"]) == ("completed", 1, 0)
-
-
-async def test_status_of_a_stay_without_jobs_is_none(booked: Database) -> None:
-    assert await status(booked, "generate", "res-unknown") is None
+# Status
 
 
 async def test_status_of_several_locks_is_that_of_the_one_to_look_at(
@@ -279,31 +183,14 @@ async def test_status_of_several_locks_is_that_of_the_one_to_look_at(
     }
 
 
-# List: two
-
-
-async def test_list_sorts_the_jobs_of_a_queue_by_state(bench: Workbench, prompt: Control) -> None:
-    await factories.add_listing(bench.db)
-    await book(bench.db, bench.planner, "res-1")
-    await book(bench.db, bench.planner, "res-2", TODAY - timedelta(hours=1))
-    await book(bench.db, bench.planner, "res-3")
-    await fail(bench.db, "sim-zigbee-1", "res-3")
-    async with bench.db.transaction() as session:
-        listed = await jobs.list_queue_jobs(session, "generate_pin")
-    assert list(listed) == ["waiting", "active", "completed", "failed"]
-    assert [(job["reservation_id"], job["state"]) for job in listed["waiting"]] == [
-        ("res-2", "waiting"),
-        ("res-1", "delayed"),
-    ]
-    assert [job["reservation_id"] for job in listed["failed"]] == ["res-3"]
-    assert (listed["active"], listed["completed"]) == ([], [])
+# List
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-@pytest.mark.parametrize("which", [JobFilter(), JobFilter(lock_id="sim-zigbee-1")])
-async def test_list_pages_through_every_job_once_while_others_come(
-    booked: Database, planner: Planner, which: JobFilter, newest_first: bool
+async def test_list_pages_through_every_job_of_a_lock_once_while_others_come(
+    booked: Database, planner: Planner, newest_first: bool
 ) -> None:
+    which = JobFilter(lock_id="sim-zigbee-1")
     for number in range(2, 8):
         await book(booked, planner, f"res-{number}", CHECK_IN + timedelta(hours=number % 3))
     there = await everything(booked)
@@ -330,59 +217,30 @@ async def everything(db: Database) -> set[int]:
         return {job["job_id"] for job in (await jobs.find_jobs(session, limit=1000)).jobs}
 
 
-@pytest.mark.parametrize(
-    ("which", "found"),
-    [
-        (JobFilter(queues=("revoke_pin",)), 3),
-        (JobFilter(state="delayed"), 5),
-        (JobFilter(state="failed"), 1),
-        (JobFilter(lock_id="sim-zigbee-2"), 2),
-        (JobFilter(listing_id="apt-8", state="delayed"), 2),
-        (JobFilter(reservation_id="res-1"), 2),
-        (JobFilter(due_from=CHECK_OUT), 3),
-        (JobFilter(due_before=CHECK_OUT, listing_id="apt-7"), 2),
-        (JobFilter(lock_id="no-such-lock"), 0),
-    ],
-    ids=range(9),
-)
-async def test_list_filters(
-    booked: Database, planner: Planner, which: JobFilter, found: int
-) -> None:
+FILTERS = [
+    (JobFilter(queues=("revoke_pin",)), 3),
+    (JobFilter(state="delayed"), 5),
+    (JobFilter(state="failed"), 1),
+    (JobFilter(lock_id="sim-zigbee-2"), 2),
+    (JobFilter(listing_id="apt-8", state="delayed"), 2),
+    (JobFilter(reservation_id="res-1"), 2),
+    (JobFilter(due_from=CHECK_OUT), 3),
+    (JobFilter(due_before=CHECK_OUT, listing_id="apt-7"), 2),
+    (JobFilter(lock_id="no-such-lock"), 0),
+]
+
+
+async def test_list_filters(booked: Database, planner: Planner) -> None:
     await book(booked, planner, "res-2")
     await factories.add_listing(booked, "apt-8", {"sim-zigbee-2": "zigbee"})
     await book(booked, planner, "res-3", listing_id="apt-8")
     await fail(booked, "sim-zigbee-1", "res-2")
     async with booked.transaction() as session:
-        assert len((await jobs.find_jobs(session, which)).jobs) == found
+        found = [(which, len((await jobs.find_jobs(session, which)).jobs)) for which, _ in FILTERS]
+    assert found == FILTERS
 
 
-# Errors: a bad date, a missing reservation, and their like
-
-
-@pytest.mark.parametrize(
-    ("given", "field"),
-    [
-        ("tomorrow", "check_in"),
-        ("24/12/2026", "check_in"),
-        ((CHECK_OUT + timedelta(hours=1)).isoformat(), "check_out"),
-    ],
-    ids=["no-date", "no-time", "after-check-out"],
-)
-async def test_a_bad_date_names_its_field_and_changes_nothing(
-    booked: Database, planner: Planner, given: str, field: str
-) -> None:
-    before = await waiting(booked, "generate_pin")
-    with pytest.raises(BookingInvalid) as refused:
-        await generate(booked, planner, given)
-    assert refused.value.field == field
-    assert await waiting(booked, "generate_pin") == before
-
-
-async def test_a_missing_reservation_is_not_found(db: Database, planner: Planner) -> None:
-    with pytest.raises(NotFound, match="res-1"):
-        await generate(db, planner)
-    with pytest.raises(NotFound, match="res-1"):
-        await revoke(db, planner)
+# Errors
 
 
 async def test_a_stay_that_is_not_confirmed_gets_no_job(booked: Database, planner: Planner) -> None:
@@ -601,20 +459,6 @@ async def test_other_dates_begin_a_failed_generate_again_and_nothing_is_left_as_
 # Health
 
 
-async def test_health_counts_each_queue_by_state(booked: Database, planner: Planner) -> None:
-    await book(booked, planner, "res-2", TODAY - timedelta(hours=1))
-    await book(booked, planner, "res-3")
-    await fail(booked, "sim-zigbee-1", "res-3")
-    async with booked.transaction() as session:
-        health = await jobs.get_queue_health(session)
-    none = dict.fromkeys(("waiting", "delayed", "active", "completed", "failed", "cancelled"), 0)
-    assert health["queues"] == {
-        "generate_pin": {**none, "delayed": 1, "waiting": 1, "failed": 1},
-        "revoke_pin": {**none, "delayed": 3},
-    }
-    assert (health["workers"], health["locks_held"], health["overdue_pins"]) == ([], [], 0)
-
-
 async def test_health_counts_the_same_as_counting_the_rows(
     booked: Database, planner: Planner
 ) -> None:
@@ -651,63 +495,57 @@ async def test_health_counts_nothing_of_jobs_truncated_while_a_sweep_sums_up(
     assert {sum(states.values()) for states in health["queues"].values()} == {0}
 
 
-async def test_health_shows_who_holds_what_for_how_long(bench: Workbench, prompt: Control) -> None:
-    await factories.add_listing(bench.db)
-    await book(bench.db, bench.planner, "res-1", TODAY)
-    prompt.fault("slow", LIST, seconds=1.0)
-    running = asyncio.create_task(ring(bench, "generate"))
-    await until(lambda: factories.rows(bench.db, "SELECT 1 FROM tries"))
-    async with bench.db.transaction() as session:
-        (lock,) = (await jobs.get_queue_health(session))["locks_held"]
-    await running
-    assert (lock["reservation_id"], lock["lock_id"], lock["kind"], lock["holder"]) == (
-        "res-1",
-        "sim-zigbee-1",
-        "generate",
-        "pinqueue-mutex",
-    )
-    assert 0 <= lock["held_seconds"] < 10
-
-
 # Transactions
 
 
-async def test_every_utility_is_rolled_back_with_the_callers_transaction(
-    booked: Database, planner: Planner
+UTILITIES: dict[str, Callable[[Session, Planner, int], Awaitable[object]]] = {
+    "schedule_generate_pin": lambda session, planner, _: jobs.schedule_generate_pin(
+        session, "res-1", CHECK_IN + timedelta(hours=1), planner=planner
+    ),
+    "schedule_revoke_pin": lambda session, planner, _: jobs.schedule_revoke_pin(
+        session, "res-1", CHECK_OUT + timedelta(hours=1), planner=planner
+    ),
+    "cancel_scheduled_jobs": lambda session, _, __: jobs.cancel_scheduled_jobs(session, "res-1"),
+    "retry_job": lambda session, _, failed: jobs.retry_job(session, failed),
+    "retry_failed_jobs": lambda session, _, __: jobs.retry_failed_jobs(session),
+    "clear_failed_jobs": lambda session, _, __: jobs.clear_failed_jobs(session, "generate_pin"),
+}
+
+
+@pytest.mark.parametrize("utility", UTILITIES)
+async def test_what_a_utility_does_nobody_sees_before_commit_and_a_rollback_undoes(
+    booked: Database, planner: Planner, utility: str
 ) -> None:
     await book(booked, planner, "res-2")
-    job_id = await fail(booked, "sim-zigbee-1", "res-2")
+    failed_job = await fail(booked, "sim-zigbee-1", "res-2")
     before = await everything_stored(booked)
 
-    async def all_of_them() -> None:
+    async def use_and_fail() -> None:
         async with booked.transaction() as session:
-            await jobs.schedule_generate_pin(
-                session, "res-1", CHECK_IN + timedelta(hours=1), planner=planner
-            )
-            await jobs.schedule_revoke_pin(
-                session, "res-1", CHECK_OUT + timedelta(hours=1), planner=planner
-            )
-            await jobs.cancel_scheduled_jobs(session, "res-1")
-            await jobs.retry_job(session, job_id)
-            await jobs.clear_failed_jobs(session, "generate_pin")
+            await UTILITIES[utility](session, planner, failed_job)
+            assert await everything_told(session) != told_before
             assert await everything_stored(booked) == before, "seen before COMMIT"
             raise ZeroDivisionError
 
+    async with booked.transaction() as session:
+        told_before = await everything_told(session)
     with pytest.raises(ZeroDivisionError):
-        await all_of_them()
+        await use_and_fail()
     assert await everything_stored(booked) == before
 
 
-async def test_a_stay_is_taken_as_it_is_now_and_not_as_the_caller_read_it_before(
-    booked: Database, planner: Planner
-) -> None:
-    async with booked.transaction() as session:
-        read_before = await session.get(Reservation, "res-1")
-        await book(booked, planner, "res-1", status=ReservationStatus.CANCELLED)
-        with pytest.raises(Conflict, match="cancelled"):
-            await jobs.schedule_generate_pin(session, "res-1", planner=planner)
-        assert read_before is not None
-    assert await waiting(booked, "generate_pin") == []
+async def everything_told(session: Session) -> list[Any]:
+    """What the utilities that only ask answer in this transaction."""
+    status = [
+        await jobs.get_scheduled_job_status(session, stay, kind)
+        for stay in ("res-1", "res-2")
+        for kind in ("generate", "revoke")
+    ]
+    states = [(one["job_id"], one["state"], one["data"]) for one in status if one is not None]
+    listed = [await jobs.list_queue_jobs(session, f"{kind}_pin") for kind in ("generate", "revoke")]
+    found = await jobs.find_jobs(session)
+    counted = (await jobs.get_queue_health(session))["queues"]
+    return [states, listed, found, counted]
 
 
 async def everything_stored(db: Database) -> list[Any]:
@@ -720,18 +558,13 @@ async def everything_stored(db: Database) -> list[Any]:
     ]
 
 
-# The whole cycle
-
-
-async def test_the_whole_cycle_from_schedule_to_revoked(bench: Workbench, prompt: Control) -> None:
-    await factories.add_listing(bench.db)
-    await book(bench.db, bench.planner, "res-1")
-    await generate(bench.db, bench.planner, TODAY - timedelta(hours=1))
-    assert await ring(bench, "generate") is None
-    assert await state(bench.db, "generate") == "completed"
-    assert len(held(prompt)) == 1
-    await revoke(bench.db, bench.planner, TODAY - timedelta(seconds=1))
-    assert await ring(bench, "revoke", as_if_due=False) is None
-    assert await state(bench.db, "revoke") == "completed"
-    assert held(prompt) == []
-    assert await cancel(bench.db) == NEITHER
+async def test_a_stay_is_taken_as_it_is_now_and_not_as_the_caller_read_it_before(
+    booked: Database, planner: Planner
+) -> None:
+    async with booked.transaction() as session:
+        read_before = await session.get(Reservation, "res-1")
+        await book(booked, planner, "res-1", status=ReservationStatus.CANCELLED)
+        with pytest.raises(Conflict, match="cancelled"):
+            await jobs.schedule_generate_pin(session, "res-1", planner=planner)
+        assert read_before is not None
+    assert await waiting(booked, "generate_pin") == []

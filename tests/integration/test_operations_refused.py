@@ -234,7 +234,7 @@ async def test_f21_an_outage_of_the_cloud_is_told_as_one_and_never_as_failed(
     assert await ring(bench, "generate") is None
 
 
-async def test_an_unknown_failure_is_tried_again_after_2_4_and_8_seconds_and_then_failed(
+async def test_an_unknown_failure_is_tried_again_after_2_4_and_8_seconds_and_then_failed_each_a_row(
     bench: Workbench, prompt: Control
 ) -> None:
     await book(bench)
@@ -248,6 +248,10 @@ async def test_an_unknown_failure_is_tried_again_after_2_4_and_8_seconds_and_the
     operation = await operation_of(bench, "generate")
     assert (operation.state, operation.failures) == ("failed", 3)
     assert (await code_of(bench)).state == "failed"
+    tries = await factories.rows(bench.db, "SELECT outcome, error FROM tries ORDER BY epoch")
+    assert [row["outcome"] for row in tries] == ["later", "later", "later", "failed"]
+    assert {row["error"] for row in tries} == {operation.last_error}
+    assert "7777" in str(operation.last_error)
 
 
 @pytest.mark.parametrize("code", [1110, 1111, 1199, 2328])
@@ -259,6 +263,16 @@ async def test_a_busy_lock_or_cloud_is_asked_again_in_two_seconds_without_end(
     for _ in range(5):
         assert isinstance(await ring(bench, "generate"), TryLater)
         assert await gap(bench, "generate") == pytest.approx(2, abs=0.5)
+    assert await ring(bench, "generate") is None
+
+
+async def test_a_cloud_that_asks_for_patience_is_given_as_much_as_its_retry_after_says(
+    bench: Workbench, prompt: Control
+) -> None:
+    await book(bench)
+    prompt.fault("http_429", CREATE, seconds=17)
+    assert isinstance(await ring(bench, "generate"), TryLater)
+    assert await gap(bench, "generate") == pytest.approx(17, abs=0.5)
     assert await ring(bench, "generate") is None
 
 

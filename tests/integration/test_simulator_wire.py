@@ -87,6 +87,15 @@ def test_a_broken_answer_is_sent_and_nothing_is_done(
     assert performed(control) == [False]
 
 
+def test_patience_is_asked_for_in_seconds_and_nothing_is_done(
+    client: Client, control: Control
+) -> None:
+    control.fault("http_429", seconds=17)
+    response = client.call("POST", CLEAR)
+    assert (response.status_code, response.headers["retry-after"]) == (429, "17")
+    assert performed(control) == [False]
+
+
 def test_an_error_code_on_order_comes_with_its_message(client: Client, control: Control) -> None:
     control.fault("code", code=1010, msg="token is expired", times=2)
     for _ in range(2):
