@@ -300,6 +300,11 @@ class AccessCode(Base):
             postgresql_where=text("state NOT IN ('cancelled', 'revoked')"),
         ),
         Index(
+            "ix_access_codes_unhashed",
+            "starts_at",
+            postgresql_where=text("state = 'scheduled' AND pin_hash IS NULL"),
+        ),
+        Index(
             "ix_access_codes_live",
             "ends_at",
             postgresql_where=text(

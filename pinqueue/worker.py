@@ -13,7 +13,7 @@ from typing import Any
 import procrastinate
 import psycopg
 
-from pinqueue import deliveries, fetching, hooks, logs, ringing, sweep
+from pinqueue import deliveries, fetching, hashing, hooks, logs, ringing, sweep
 from pinqueue.alarms import DELIVER
 from pinqueue.config import LOCK_CLOUD, STORE, Settings
 from pinqueue.db import KEEPALIVE, Database
@@ -100,6 +100,11 @@ async def run(
             await sweep.sweep(db, settings.retention, metrics)
             await asyncio.sleep(sweep.EVERY.total_seconds())
 
+    async def hash_now_and_then() -> None:
+        while True:
+            await hashing.hash_ahead(db, bench.planner.sealer)
+            await asyncio.sleep(hashing.EVERY)
+
     logging.getLogger("procrastinate.worker").addFilter(_no_traceback_of_the_foreseen)
     log.info("worker-started", concurrency=concurrency, queues=list(queues))
     try:
@@ -109,6 +114,7 @@ async def run(
                 _keep_up("beside", work_beside, stopping),
                 _keep_up("reconcile", reconcile_now_and_then, stopping),
                 _keep_up("sweep", sweep_now_and_then, stopping),
+                _keep_up("hashing", hash_now_and_then, stopping),
             )
     finally:
         await listeners.close()

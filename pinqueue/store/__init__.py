@@ -530,6 +530,30 @@ async def replace_pin(session: Session, code: AccessCode, **values: Any) -> bool
     return True
 
 
+async def unhashed_codes(session: Session, limit: int) -> Sequence[tuple[int, bytes]]:
+    """Ids and sealed PINs of codes that are planned and have no hash yet, the nearest first."""
+    rows = await session.execute(
+        select(AccessCode.id, AccessCode.pin_sealed)
+        .where(AccessCode.state == CodeState.SCHEDULED, AccessCode.pin_hash.is_(None))
+        .order_by(AccessCode.starts_at)
+        .limit(limit)
+    )
+    return [(code_id, sealed) for code_id, sealed in rows if sealed is not None]
+
+
+async def keep_hash(session: Session, code_id: int, sealed: bytes, pin_hash: str) -> bool:
+    """False where the code has other digits by now, or none, or a hash."""
+    kept = await session.scalar(
+        update(AccessCode)
+        .where(
+            AccessCode.id == code_id, AccessCode.pin_sealed == sealed, AccessCode.pin_hash.is_(None)
+        )
+        .values(pin_hash=pin_hash)
+        .returning(AccessCode.id)
+    )
+    return kept is not None
+
+
 async def live_codes(session: Session, reservation_id: str) -> Sequence[AccessCode]:
     """A stay's codes that are on a door or may yet be, each held until the transaction ends."""
     return (

@@ -26,7 +26,7 @@ LAYERS = """
     reservations
     codes
     outcomes
-    alarms ringing
+    alarms ringing hashing
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
     locks metrics patience together
