@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> Starlette:
         await apart.close()
         await db.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *served(TABLE),
             Route("/webhooks/{source}/{secret}", webhooks.receive, methods=["POST"]),
@@ -89,6 +89,10 @@ def create_app(settings: Settings) -> Starlette:
         exception_handlers={HTTPException: http_error, Exception: last_resort},
         lifespan=lifespan,
     )
+    # A slash too many is not found. A redirect would send on the secret that a path may end with,
+    # to whatever host the request named, and few senders follow one.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def healthz(request: Request) -> Response:

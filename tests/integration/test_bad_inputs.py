@@ -16,16 +16,15 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
 
 from pinqueue import inventory
 from pinqueue.db import Database
+from pinqueue.fetchers import Api
 from pinqueue.reservations import Planner
 from pinqueue.webhooks import body
-from tests.conftest import made_database
 from tests.senders import using
 from tests.senders.each import (
     SENDERS,
@@ -55,20 +54,8 @@ UNAUTHORIZED = (401, "unauthorized")
 
 
 @pytest.fixture(scope="module")
-def database(server_url: str, template: str) -> Iterator[str]:
-    name = f"pinqueue_test_{uuid4().hex[:12]}"
-    with made_database(server_url, name, template) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def web(database: str) -> Iterator[Web]:
-    """A source of every kind, without its API, and a listing and a lock for each."""
-    with serving(database) as web:
-        for sender in SENDERS.values():
-            add_source(web, sender, sender.kind, sender.secret)
-            web.set_up_listing(sender.listing, {f"door-{sender.kind}": "zigbee"})
-        yield web
+def web(every_sender: Web) -> Web:
+    return every_sender
 
 
 @pytest.fixture
@@ -171,7 +158,7 @@ def test_b06_another_method_is_not_allowed(untouched: Web, sender: Sender) -> No
 def test_b07_a_source_that_is_not_there_is_not_found(untouched: Web, sender: Sender) -> None:
     raw = as_bytes(sender.tells(Stay()))
     names = ["nobody", "%00", "%ff%fe", "a" * 9000, f"{sender.kind}%0A", f"{sender.kind}/x/y"]
-    paths = [sender.path(name) for name in names]
+    paths = [*(sender.path(name) for name in names), f"{sender.path()}/"]
     if sender.sign:
         paths.append(f"{sender.path()}/{sender.secret}")
     answers = {path: untouched.post(raw, sender.headers(raw), path).status for path in paths}
@@ -371,8 +358,8 @@ def test_b19_a_login_twice_is_refused(web: Web, sender: Sender) -> None:
     assert web.post(raw, good, sender.path(source)).status == 200
 
 
-def add_source(web: Web, sender: Sender, source: str, secret: str) -> None:
-    web.do(lambda db, planner: using.add_source(db, planner, sender.kind, secret, None, source))
+def add_source(web: Web, sender: Sender, source: str, secret: str, api: Api | None = None) -> None:
+    web.do(lambda db, planner: using.add_source(db, planner, sender.kind, secret, api, source))
 
 
 TIMES: dict[str, Callable[[str], str]] = {
@@ -833,11 +820,7 @@ def test_b45_and_b46_of_events_in_any_order_its_api_is_believed(web: Web, sender
     source = f"{sender.kind}-read"
     assert sender.lists
     with sender.api(sender.lists(stay)) as api:
-        web.do(
-            lambda db, planner: using.add_source(
-                db, planner, sender.kind, sender.secret, api, source
-            )
-        )
+        add_source(web, sender, source, sender.secret, api)
         for told_of in (stay, earlier(stay, cancelled=False), earlier(stay, leaves=day(20))):
             assert sender.post(web, sender.tells(told_of), source).outcome == "fetching"
         before = web.counts()
@@ -946,8 +929,8 @@ def test_b52_what_proves_nothing_is_held_off_and_what_proves_itself_is_not(
 
 
 @pytest.fixture(scope="module")
-def wire(database: str) -> Iterator[Wire]:
-    wire = Wire(database)
+def wire(web: Web) -> Iterator[Wire]:
+    wire = Wire(web.database_url)
     yield wire
     wire.close()
 
