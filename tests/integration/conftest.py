@@ -17,6 +17,8 @@ from pinqueue.simulator import Control
 from tests.conftest import made_database
 from tests.operating import a_workbench
 from tests.receiving import Receiver, receiving
+from tests.senders import using
+from tests.senders.each import SENDERS
 from tests.serving import Web, serving
 
 
@@ -77,6 +79,18 @@ def shared_web(server_url: str, template: str) -> Iterator[Web]:
     name = f"pinqueue_test_{uuid4().hex[:12]}"
     with made_database(server_url, name, template) as url, serving(url) as web:
         web.set_up()
+        yield web
+
+
+@pytest.fixture(scope="module")
+def every_sender(server_url: str, template: str) -> Iterator[Web]:
+    """A web application with a source of every kind, without its API, and a listing and a lock for
+    each, for all tests of a file."""
+    name = f"pinqueue_test_{uuid4().hex[:12]}"
+    with made_database(server_url, name, template) as url, serving(url) as web:
+        for sender in SENDERS.values():
+            using.set_up(web, sender.kind, sender.secret)
+            web.set_up_listing(sender.listing, {f"door-{sender.kind}": "zigbee"})
         yield web
 
 

@@ -9,8 +9,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from pinqueue import inventory, store
@@ -219,30 +217,6 @@ def test_a_source_needs_the_secret_that_guesty_gives(web: Web, secret: str | Non
 
     with pytest.raises(InputInvalid, match="secret"):
         web.do(add)
-
-
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.just(day(11)) | st.just("15:00"),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
-    max_leaves=4,
-)
-
-
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    event=st.sampled_from(["reservation.new", "reservation.updated.v2", "listing.new"]) | JUNK,
-    told=st.fixed_dictionaries({}, optional=dict.fromkeys(reservation(), JUNK)),
-    beside=st.fixed_dictionaries({}, optional=dict.fromkeys(("data", "meta", "publishedAt"), JUNK)),
-)
-def test_junk_from_an_authentic_sender_is_never_our_fault(
-    alone: Web, event: Any, told: dict[str, Any], beside: dict[str, Any]
-) -> None:
-    body = {"event": event, "reservation": {**reservation(), **told}, **beside}
-    assert post(alone, raw(body)).status in (200, 400, 422)
 
 
 # What is read from its API

@@ -8,8 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from pinqueue.errors import SourceBusy, SourceError, SourceRefused, SourceUnreachable
@@ -212,30 +210,6 @@ def test_what_cannot_be_makes_no_stay(alone: Web, sent: bytes, status: int, code
     assert (answer.status, answer.outcome) == (status, code)
     assert alone.counts()["webhook_events"] == (1 if status == 200 else 0)
     assert using.stays(alone) == []
-
-
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.just(PROPERTY) | st.just("accepted"),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
-    max_leaves=4,
-)
-FIELDS = ("id", "reservation_status", "status", "check_in", "check_out", "properties", "guest")
-
-
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    action=st.sampled_from(["reservation.created", "reservation.changed", "reservation.cancelled"]),
-    data=st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JUNK)),
-    beside=st.fixed_dictionaries({}, optional={"id": JUNK, "created": JUNK, "triggers": JUNK}),
-)
-def test_junk_from_an_authentic_sender_is_never_our_fault(
-    alone: Web, action: str, data: dict[str, Any], beside: dict[str, Any]
-) -> None:
-    assert post(alone, raw({**beside, "action": action, "data": data})).status in (200, 400, 422)
 
 
 # What is read from its API

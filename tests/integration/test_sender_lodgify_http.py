@@ -8,8 +8,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from pinqueue import inventory
@@ -214,31 +212,6 @@ def test_a_day_that_is_none_is_refused_and_not_stored(alone: Web) -> None:
     assert (answer.status, answer.outcome) == (422, "invalid_booking")
     assert alone.counts()["webhook_events"] == 0
     assert using.stays(alone) == []
-
-
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.just(day(11)) | st.just("Booked"),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
-    max_leaves=4,
-)
-FIELDS = ("id", "property_id", "status", "date_arrival", "date_departure", "is_deleted")
-
-
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    action=st.sampled_from(["booking_new_any_status", "booking_change", "rate_change"]) | JUNK,
-    booking=st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JUNK)),
-    guest=JUNK,
-)
-def test_junk_from_an_authentic_sender_is_never_our_fault(
-    alone: Web, action: Any, booking: dict[str, Any], guest: Any
-) -> None:
-    body = {"action": action, "booking": {**event()["booking"], **booking}, "guest": guest}
-    assert post(alone, raw(body)).status in (200, 400, 422)
 
 
 # What is read from its API

@@ -9,8 +9,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from pinqueue.errors import SourceBusy, SourceError, SourceRefused, SourceUnreachable
@@ -180,31 +178,6 @@ def test_a_day_that_is_none_is_refused_and_not_stored(alone: Web) -> None:
     answer = post(alone, stays.event(checkInDate="soon"))
     assert (answer.status, answer.outcome) == (422, "invalid_booking")
     assert alone.added(before) == {}
-
-
-FIELDS = ("_id", "id", "type", "checkInDate", "checkInTime", "checkOutDate", "_idlisting", "client")
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.just(LISTING) | st.just("booked"),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
-    max_leaves=4,
-)
-
-
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    action=st.sampled_from(["reservation.created", "reservation.canceled", "reservation.modified"]),
-    payload=st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JUNK)),
-    at=JUNK,
-)
-def test_junk_from_an_authentic_sender_is_never_our_fault(
-    alone: Web, action: str, payload: dict[str, Any], at: Any
-) -> None:
-    raw = json.dumps({"action": action, "_dt": at, "payload": payload}).encode()
-    assert post(alone, raw).status in (200, 400, 422)
 
 
 # What is read from its API

@@ -48,6 +48,8 @@ class Sender:
     """An event that tells the whole of a stay."""
     ids: tuple[tuple[str, ...], ...]
     """Where such an event names it."""
+    published: tuple[bytes | Json, ...]
+    """Its events as they are known, and as its documentation describes them."""
     secret: str
     other_secret: str = OTHER_SECRET
     sign: Sign | None = None
@@ -122,6 +124,7 @@ SENDERS = {
             pinqueue.EXAMPLE["data"]["listing_id"],
             pinqueue.tells,
             (("data", "reservation_id"),),
+            (pinqueue.EXAMPLE, pinqueue.CANCELLED),
             factories.SECRET,
             OTHER_SIGNING_SECRET,
             pinqueue.sign,
@@ -131,6 +134,7 @@ SENDERS = {
             stays.LISTING,
             stays.tells,
             (("payload", "id"), ("payload", "_id")),
+            (stays.CREATED, stays.CANCELED, stays.DELETED),
             stays.SECRET,
             api=_stays,
         ),
@@ -139,6 +143,7 @@ SENDERS = {
             hospitable.PROPERTY,
             hospitable.tells,
             (("data", "id"), ("id",)),
+            (hospitable.COMPACT, hospitable.CHANGED),
             hospitable.SECRET,
             sign=hospitable.sign,
             api=_hospitable,
@@ -148,6 +153,7 @@ SENDERS = {
             Hostaway.LISTING,
             hostaway.tells,
             (("data", "id"),),
+            (hostaway.ENVELOPE, {**hostaway.ENVELOPE, "data": hostaway.RESERVATION}),
             playing.SECRET,
             api=_of(Hostaway),
             lists=hostaway.lists,
@@ -157,6 +163,7 @@ SENDERS = {
             lodgify.PROPERTY,
             lodgify.tells,
             (("booking", "id"),),
+            (lodgify.EXAMPLE,),
             lodgify.SECRET,
             sign=lodgify.sign,
             api=_lodgify,
@@ -167,6 +174,7 @@ SENDERS = {
             guesty.LISTING,
             guesty.tells,
             (("reservation", "_id"),),
+            (guesty.LEGACY, guesty.LEAN, guesty.NESTED),
             guesty.SECRET,
             OTHER_SIGNING_SECRET,
             guesty.sign,
@@ -177,6 +185,7 @@ SENDERS = {
             Cloudbeds.LISTING,
             cloudbeds.tells,
             (("reservationId",),),
+            (cloudbeds.EXAMPLE,),
             playing.SECRET,
             api=_of(Cloudbeds, "reservationID"),
         ),
@@ -185,6 +194,7 @@ SENDERS = {
             Smoobu.LISTING,
             smoobu.tells,
             (("data", "id"),),
+            (smoobu.SAMPLE,),
             playing.SECRET,
             api=_of(Smoobu),
             lists=smoobu.lists,

@@ -27,6 +27,7 @@ COMPACT = (
 )
 PARTIAL = b'{ "check_in": "2019-01-03T16:30:00-05:00" }'
 """The `data` of a change, as the documentation shows it."""
+CHANGED = COMPACT.replace(b"created", b"changed", 1).replace(b"{}", PARTIAL)
 
 
 def sign(raw: bytes, secret: str = SECRET) -> dict[str, str]:

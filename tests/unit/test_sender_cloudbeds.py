@@ -18,7 +18,7 @@ from pinqueue.reservations import Booking
 from pinqueue.webhooks.body import Refusal
 from pinqueue.webhooks.cloudbeds import LAG, read
 from tests.senders.cloudbeds import Cloudbeds, as_one_has_it, room
-from tests.senders.contract import JUNK
+from tests.senders.junk import JUNK
 
 NOW = datetime(2021, 1, 27, 15, tzinfo=UTC)
 EXAMPLE: dict[str, Any] = Cloudbeds().event("31415926")

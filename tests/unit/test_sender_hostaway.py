@@ -15,8 +15,8 @@ from pinqueue.lifecycle import ReservationStatus
 from pinqueue.reservations import Booking
 from pinqueue.webhooks.body import Refusal
 from pinqueue.webhooks.hostaway import read
-from tests.senders.contract import JUNK
 from tests.senders.hostaway import RESERVATION
+from tests.senders.junk import JUNK
 
 NOW = datetime(2017, 7, 1, 10, tzinfo=UTC)
 PENDING, CONFIRMED = ReservationStatus.PENDING, ReservationStatus.CONFIRMED

@@ -15,7 +15,7 @@ from pinqueue.lifecycle import ReservationStatus
 from pinqueue.reservations import Booking
 from pinqueue.webhooks.body import Refusal
 from pinqueue.webhooks.smoobu import read
-from tests.senders.contract import JUNK
+from tests.senders.junk import JUNK
 
 NOW = datetime(2024, 7, 1, 10, tzinfo=UTC)
 PENDING, CONFIRMED = ReservationStatus.PENDING, ReservationStatus.CONFIRMED
