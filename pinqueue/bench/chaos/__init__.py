@@ -26,8 +26,9 @@ from pinqueue.simulator import Control
 
 WORKERS, DOORS = 4, 20
 ARRIVE_EVERY = 0.25
-BETWEEN = (0.7, 1.1)
-"""Seconds from one strike to the next."""
+BETWEEN = (0.0, 0.6)
+"""Seconds from the first sign of work after a strike to the next strike."""
+WORK_WITHIN = 10.0
 SETTLE_WITHIN = 240.0
 """Seconds after the last strike in which everything that was asked for has to be done."""
 SETTINGS = {
@@ -124,6 +125,7 @@ async def _strike(
     leaving = asyncio.create_task(guests.leave(deployment))
     try:
         for number in range(1, strikes + 1):
+            await _some_work(deployment)
             await asyncio.sleep(havoc.random.uniform(*BETWEEN))
             await havoc.strike(havoc.random.choice(chosen))
             if number % 50 == 0:
@@ -137,6 +139,18 @@ async def _strike(
         for task in (arriving, leaving):
             task.cancel()
         await asyncio.gather(arriving, leaving, return_exceptions=True)
+
+
+async def _some_work(deployment: Deployment) -> None:
+    """Wait until a worker begins something, so that there is something to break; not for ever,
+    since what broke before may keep all of them from it."""
+    tries = "SELECT count(*) FROM tries"
+    before = await deployment.value(tries)
+    deadline = asyncio.get_running_loop().time() + WORK_WITHIN
+    while await deployment.value(tries) == before:
+        if asyncio.get_running_loop().time() > deadline:
+            return
+        await asyncio.sleep(0.02)
 
 
 async def _settle(deployment: Deployment, guests: Guests) -> None:
