@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from pinqueue import codes, store, tellings
+from pinqueue import codes, columns, store, tellings
 from pinqueue.db import Session
 from pinqueue.errors import BookingInvalid, Conflict, InputInvalid, NotFound
 from pinqueue.lifecycle import CodeState, OperationKind, ReservationStatus
 from pinqueue.locks import Window
 from pinqueue.models import AccessCode, Listing, Lock, Reservation, Source
-from pinqueue.schedule import can_be_stay, check_lead, check_stay, to_instant, turns_over
+from pinqueue.schedule import check_lead, check_stay, turns_over
 from pinqueue.sealing import Sealer
 from pinqueue.tellings import Telling, Version
 
@@ -126,7 +126,7 @@ async def receive(
     before = tellings.load(stay.told) if stay else []
     telling = booking.telling
     if not tellings.current([*before, telling]).keys() >= WHOLE:
-        telling = _without_unreadable_dates(telling)
+        telling = columns.without_unreadable_dates(telling)
     if not telling.fields:
         return "accepted" if stay else "incomplete"
     told = tellings.merge(before, telling)
@@ -136,12 +136,12 @@ async def receive(
     listing = await _listing(session, source_id, wanted.get("listing_id"))
     if listing is None and "listing_id" in wanted:
         return "unmapped"
-    _check_told(telling, listing)
-    values = _values(wanted, listing, stay)
-    if only_if_other and stay is not None and _all_as(stay, values):
+    columns.check_told(telling, listing)
+    values = columns.of(wanted, listing, stay)
+    if only_if_other and stay is not None and columns.same(stay, values):
         stay.told = tellings.dump(told)
         return "unchanged"
-    values |= _history(stay, told, values, now)
+    values |= columns.history(stay, told, values, now)
     if booking.lead is not None:
         values["lead"] = booking.lead
     if stay is not None:
@@ -268,12 +268,20 @@ async def grant(
     listing = await store.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
     if early_check_in is not None:
-        early = _check_in(listing, early_check_in, "early_check_in") if early_check_in else None
+        early = (
+            columns.read_check_in(listing, early_check_in, "early_check_in")
+            if early_check_in
+            else None
+        )
         if early is not None and early > stay.check_in_at:
             raise BookingInvalid("early_check_in", "must be before check_in")
         stay.early_check_in_at = early
     if late_check_out is not None:
-        late = _check_out(listing, late_check_out, "late_check_out") if late_check_out else None
+        late = (
+            columns.read_check_out(listing, late_check_out, "late_check_out")
+            if late_check_out
+            else None
+        )
         if late is not None and late < stay.check_out_at:
             raise BookingInvalid("late_check_out", "must be after check_out")
         stay.late_check_out_at = late
@@ -445,95 +453,10 @@ async def _listing(
     return found
 
 
-def _check_told(telling: Telling, listing: Listing | None) -> None:
-    """Raise BookingInvalid for dates that cannot be, whatever else is told of the stay."""
-    check_in, check_out = telling.fields.get("check_in"), telling.fields.get("check_out")
-    check_in_at = _check_in(listing, check_in) if check_in is not None else None
-    check_out_at = _check_out(listing, check_out) if check_out is not None else None
-    if check_in_at is not None and check_out_at is not None:
-        check_stay(check_in_at, check_out_at)
-
-
-def _without_unreadable_dates(telling: Telling) -> Telling:
-    """Of a telling that makes no stay yet what can be read is kept, instead of refusing it all."""
-    try:
-        _check_told(telling, None)
-    except BookingInvalid:
-        dates = ("check_in", "check_out")
-        fields = {name: text for name, text in telling.fields.items() if name not in dates}
-        return replace(telling, fields=fields)
-    return telling
-
-
-def _values(
-    wanted: dict[str, str], listing: Listing | None, stay: Reservation | None
-) -> dict[str, object]:
-    """The columns that what was told makes. While a part of the dates is untold, or they contradict
-    each other, they stay as they are, and a stay that has none yet is pending."""
-    values: dict[str, object] = {
-        name: wanted[name] for name in ("guest_name", "guest_phone", "other_id") if name in wanted
-    }
-    if listing is not None and {"check_in", "check_out"} <= wanted.keys():
-        check_in_at = _check_in(listing, wanted["check_in"])
-        check_out_at = _check_out(listing, wanted["check_out"])
-        if can_be_stay(check_in_at, check_out_at):
-            values |= {"listing_id": listing.id}
-            values |= {"check_in_at": check_in_at, "check_out_at": check_out_at}
-    status = wanted.get("status", stay.status if stay else ReservationStatus.PENDING)
-    has_dates = "listing_id" in values or (stay is not None and stay.listing_id is not None)
-    if not has_dates and status != ReservationStatus.CANCELLED:
-        status = ReservationStatus.PENDING
-    return {**values, "status": status}
-
-
-def _history(
-    stay: Reservation | None, told: list[Telling], values: dict[str, object], now: datetime
-) -> dict[str, object]:
-    """The columns that go with a change. What was granted by hand ends when its date changes, what
-    was withheld was withheld from the stay as it was."""
-    cancelled_at = (stay and stay.cancelled_at) or now
-    cancelled = values["status"] == ReservationStatus.CANCELLED
-    kept: dict[str, object] = {
-        "told": tellings.dump(told),
-        "updated_at": now,
-        "cancelled_at": cancelled_at if cancelled else None,
-    }
-    if stay is None:
-        return kept
-    if stay.status != values["status"]:
-        kept["pins_withheld_at"] = None
-    if values.get("check_in_at", stay.check_in_at) != stay.check_in_at:
-        kept["early_check_in_at"] = None
-    if values.get("check_out_at", stay.check_out_at) != stay.check_out_at:
-        kept["late_check_out_at"] = None
-    return kept
-
-
-def _all_as(stay: Reservation, values: dict[str, object]) -> bool:
-    return all(getattr(stay, column) == value for column, value in values.items())
-
-
 async def _set(session: Session, stay: Reservation, values: dict[str, object]) -> None:
     for column, value in values.items():
         setattr(stay, column, value)
     await session.flush()
-
-
-def _check_in(listing: Listing | None, text: str, field: str = "check_in") -> datetime:
-    zone, time_of_day = _local(listing, "check_in_time")
-    return to_instant(field, text, zone, gap="start", time_of_day=time_of_day)
-
-
-def _check_out(listing: Listing | None, text: str, field: str = "check_out") -> datetime:
-    zone, time_of_day = _local(listing, "check_out_time")
-    return to_instant(field, text, zone, gap="end", time_of_day=time_of_day)
-
-
-def _local(listing: Listing | None, default: str) -> tuple[ZoneInfo, time]:
-    """Before its listing is told, a date is read only to see whether it is one."""
-    if listing is None:
-        return ZoneInfo("UTC"), time(12)
-    return ZoneInfo(listing.time_zone), getattr(listing, default)
 
 
 def _insist_owner(stay: Reservation, source_id: str | None) -> None:
@@ -570,9 +493,9 @@ async def _tell(session: Session, stay: Reservation, now: datetime, **fields: st
     wanted = tellings.current(told)
     listing = await store.listing(session, stay.listing_id or "")
     if {"check_in", "check_out"} & telling.fields.keys():
-        _check_told(replace(telling, fields=wanted), listing)
-    values = _values(wanted, listing, stay)
-    await _set(session, stay, values | _history(stay, told, values, now))
+        columns.check_told(replace(telling, fields=wanted), listing)
+    values = columns.of(wanted, listing, stay)
+    await _set(session, stay, values | columns.history(stay, told, values, now))
 
 
 def _newest(stay: Reservation, now: datetime, *, cancels: bool = False) -> Version:

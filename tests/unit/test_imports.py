@@ -25,7 +25,7 @@ LAYERS = """
     jobs audit inventory
     reservations
     codes
-    outcomes
+    columns outcomes
     alarms ringing hashing
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
