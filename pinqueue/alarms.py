@@ -103,10 +103,10 @@ async def take_back(session: Session, owner: Operation | Delivery) -> bool:
     )
 
 
-async def drop_failed(session: Session, code: AccessCode, kind: OperationKind) -> None:
-    """Delete the failed jobs of an access code, now that another rings for it. The audit keeps
+async def drop_failed(session: Session, codes: Sequence[AccessCode], kind: OperationKind) -> None:
+    """Delete the failed jobs of access codes, now that others ring for them. The audit keeps
     them."""
-    await queue.delete_failed_of(session, code.id, kind)
+    await queue.delete_failed_of(session, [code.id for code in codes], kind)
 
 
 async def move(session: Session, operation: Operation) -> None:

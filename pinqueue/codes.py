@@ -7,7 +7,7 @@ when the jobs ring.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -148,8 +148,7 @@ async def begin_again(session: Session, actor: str, code: AccessCode, *, now: da
     revoking = code.state == CodeState.REVOKING
     kind = OperationKind.REVOKE if revoking else OperationKind.GENERATE
     if kind not in await store.open_operations(session, code):
-        await store.record(session, actor, f"{kind}:begun_again", code=code)
-        await _ring(session, code, kind, now)
+        await _begin_again(session, actor, [code], kind, now)
 
 
 async def retry(
@@ -157,15 +156,43 @@ async def retry(
 ) -> None:
     """Begin again, at once, what failed of an access code. Raises Conflict when nothing of that
     kind is left to do."""
-    wanted = CodeState.REVOKING if kind == OperationKind.REVOKE else CodeState.FAILED
     if kind in await store.open_operations(session, code):
-        await alarms.drop_failed(session, code, kind)
+        await alarms.drop_failed(session, [code], kind)
         await _ring(session, code, kind, now)
-    elif code.state != wanted or (kind == OperationKind.GENERATE and code.ends_at <= now):
+    elif not _is_left(code, kind, now):
         over = ", and its stay is over" if code.ends_at <= now else ""
         raise Conflict(f"nothing is left to retry: access code {code.id} is {code.state}{over}")
     else:
-        await begin_again(session, actor, code, now=now)
+        await _begin_again(session, actor, [code], kind, now)
+
+
+async def retry_all(
+    session: Session, actor: str, code_ids: Collection[int], kind: OperationKind, *, now: datetime
+) -> int:
+    """Retry many, in few statements; returns of how many something was left to do."""
+    codes = await store.codes_for_update(session, code_ids)
+    busy = await store.codes_with_open_operation(session, code_ids, kind)
+    for code in codes:
+        if code.id in busy:
+            await retry(session, actor, code, kind, now=now)
+    left = [code for code in codes if code.id not in busy and _is_left(code, kind, now)]
+    await _begin_again(session, actor, left, kind, now)
+    return len(busy) + len(left)
+
+
+def _is_left(code: AccessCode, kind: OperationKind, now: datetime) -> bool:
+    """Whether a code without an open operation of that kind needs one."""
+    if kind == OperationKind.REVOKE:
+        return code.state == CodeState.REVOKING
+    return code.state == CodeState.FAILED and code.ends_at > now
+
+
+async def _begin_again(
+    session: Session, actor: str, codes: Sequence[AccessCode], kind: OperationKind, now: datetime
+) -> None:
+    for code in codes:
+        await store.record(session, actor, f"{kind}:begun_again", code=code)
+    await _open(session, codes, kind, now)
 
 
 async def fill_room(session: Session, lock_id: str, *, now: datetime) -> None:
@@ -238,9 +265,7 @@ async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: dat
     """
     operation = (await store.open_operations(session, code)).get(kind)
     if operation is None:
-        await alarms.drop_failed(session, code, kind)
-        operation = await store.insert_operation(session, code, kind, at)
-        await alarms.put(session, [operation])
+        await _open(session, [code], kind, at)
         return False
     if operation.state != OperationState.WAITING:
         return False
@@ -249,6 +274,13 @@ async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: dat
     await session.flush()
     await alarms.move(session, operation)
     return True
+
+
+async def _open(
+    session: Session, codes: Sequence[AccessCode], kind: OperationKind, at: datetime
+) -> None:
+    await alarms.drop_failed(session, codes, kind)
+    await alarms.put(session, await store.insert_operations(session, codes, kind, at))
 
 
 async def _insert_codes(

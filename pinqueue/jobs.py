@@ -201,13 +201,9 @@ async def retry_failed_jobs(
     # The stays first, in one order for all who hold several: so nobody waits in a circle.
     await store.hold_stays(session, {job["reservation_id"] for job in found})
     retried, now = 0, await store.now(session)
-    for job in found:
-        code = await store.code_for_update(session, job["access_code_id"])
-        try:
-            await codes.retry(session, actor, code, _kind(job["queue"]), now=now)
-            retried += 1
-        except Conflict:  # somebody was first
-            continue
+    for kind, queue in QUEUES.items():
+        of_kind = {job["access_code_id"] for job in found if job["queue"] == queue}
+        retried += await codes.retry_all(session, actor, of_kind, kind, now=now)
     return {"retried": retried, "left": await queues.count(session, which)}
 
 

@@ -586,6 +586,27 @@ async def code_for_update(session: Session, access_code_id: int) -> AccessCode:
     return found.one()
 
 
+async def codes_for_update(session: Session, ids: Collection[int]) -> Sequence[AccessCode]:
+    found = await session.scalars(
+        _held(select(AccessCode).where(AccessCode.id.in_(ids)).order_by(AccessCode.id))
+    )
+    return found.all()
+
+
+async def codes_with_open_operation(
+    session: Session, ids: Collection[int], kind: OperationKind
+) -> set[int]:
+    """Which of these codes have one of that kind."""
+    found = await session.scalars(
+        select(Operation.access_code_id).where(
+            Operation.access_code_id.in_(ids),
+            Operation.kind == kind,
+            Operation.state.in_(OPERATION_OPEN),
+        )
+    )
+    return set(found)
+
+
 async def move_code(session: Session, code: AccessCode, to: CodeState, **values: Any) -> None:
     """The one place where a code's state changes; StateChanged unless the move is allowed."""
     moved = await session.execute(
@@ -609,6 +630,19 @@ async def insert_operation(
     session.add(operation)
     await session.flush()
     return operation
+
+
+async def insert_operations(
+    session: Session, codes: Sequence[AccessCode], kind: OperationKind, due_at: datetime
+) -> list[Operation]:
+    """One for each code."""
+    operations = [
+        Operation(access_code_id=code.id, kind=kind, due_at=due_at, next_at=due_at)
+        for code in codes
+    ]
+    session.add_all(operations)
+    await session.flush()
+    return operations
 
 
 async def open_operations(session: Session, code: AccessCode) -> dict[str, Operation]:

@@ -283,14 +283,14 @@ async def delete_failed(session: Session, queue: str) -> int:
     return deleted
 
 
-async def delete_failed_of(session: Session, access_code_id: int, kind: str) -> int:
-    """The same for what failed of one access code."""
+async def delete_failed_of(session: Session, access_code_ids: Sequence[int], kind: str) -> int:
+    """The same for what failed of these access codes."""
     return await _delete_failed(
         session,
         "SELECT record.job_id FROM operations operation"
         " JOIN job_records record ON record.operation_id = operation.id"
-        " WHERE operation.access_code_id = :access_code_id AND operation.kind = :kind",
-        access_code_id=access_code_id,
+        " WHERE operation.access_code_id = ANY(:access_code_ids) AND operation.kind = :kind",
+        access_code_ids=access_code_ids,
         kind=kind,
     )
 

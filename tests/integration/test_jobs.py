@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from pinqueue import inventory, jobs
 from pinqueue.db import Database, Session
@@ -403,6 +404,44 @@ async def test_retry_all_reaches_what_lies_behind_many_that_are_over_and_counts_
         assert await jobs.retry_failed_jobs(session) == {"retried": 2, "left": 4}
         assert await jobs.retry_failed_jobs(session) == {"retried": 1, "left": 3}
         assert await jobs.retry_failed_jobs(session) == {"retried": 0, "left": 3}
+
+
+async def test_retry_all_takes_as_few_statements_for_ten_jobs_as_for_one(
+    booked: Database, planner: Planner
+) -> None:
+    heard: list[str] = []
+
+    def hear(_: Any, __: Any, statement: str, *___: Any) -> None:
+        heard.append(statement)
+
+    async def asked_for(reservation_ids: list[str]) -> int:
+        for reservation_id in reservation_ids:
+            await fail(booked, "sim-zigbee-1", reservation_id)
+        event.listen(booked.engine.sync_engine, "before_cursor_execute", hear)
+        async with booked.transaction() as session:
+            told = await jobs.retry_failed_jobs(session)
+        event.remove(booked.engine.sync_engine, "before_cursor_execute", hear)
+        assert told == {"retried": len(reservation_ids), "left": 0}
+        asked = len(heard)
+        heard.clear()
+        return asked
+
+    others = [f"res-{number}" for number in range(2, 11)]
+    for other in others:
+        await book(booked, planner, other)
+    assert await asked_for(["res-1"]) == await asked_for(["res-1", *others])
+
+
+async def test_retry_all_rings_at_once_for_what_is_waiting_though_its_job_broke(
+    booked: Database,
+) -> None:
+    await execute(
+        booked,
+        "UPDATE procrastinate_jobs SET status = 'failed' WHERE queue_name = 'generate_pin'",
+    )
+    async with booked.transaction() as session:
+        assert await jobs.retry_failed_jobs(session) == {"retried": 1, "left": 0}
+    assert [job["state"] for job in await waiting(booked, "generate_pin")] == ["waiting"]
 
 
 async def test_retry_all_and_a_change_of_the_listing_at_once_never_deadlock(
