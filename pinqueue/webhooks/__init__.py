@@ -35,7 +35,7 @@ from pinqueue.webhooks import (
     stays,
 )
 from pinqueue.webhooks.body import Refusal, parse, receive_body
-from pinqueue.webhooks.limits import Limits, stranger
+from pinqueue.webhooks.limits import Buckets, Limits, stranger
 from pinqueue.webhooks.sender import Received, Sender, Told
 
 log = logs.get(__name__)
@@ -64,7 +64,8 @@ UNAUTHORIZED = {"error": "unauthorized"}
 class Known:
     """What is known of a webhook so far, for its log line and its count."""
 
-    address: str
+    wait: float
+    """Seconds, if it proves nothing: its address has failed too often."""
     kind: str = "unknown"
     proven: bool = False
     """Whether it is from the source it says."""
@@ -78,12 +79,18 @@ class Known:
 
 async def receive(request: Request) -> Response:
     """`POST /webhooks/{source}`, and `/webhooks/{source}/{secret}` for senders that sign nothing"""
-    known = Known(stranger(request.client.host if request.client else None))
+    strangers: Buckets = request.state.limits.strangers
+    address = stranger(request.client.host if request.client else None)
+    # Taken until it is proven who asks: of a thousand at once none slips through.
+    known = Known(strangers.take(address, time.monotonic()))
     try:
         response, outcome = await _receive(request, known)
     except Exception:
         request.state.metrics.webhook_answered(known.kind, 500, "internal")
         raise
+    finally:
+        if known.proven and not known.wait:
+            strangers.give_back(address)
     request.state.metrics.webhook_answered(known.kind, response.status_code, outcome)
     return response
 
@@ -91,7 +98,6 @@ async def receive(request: Request) -> Response:
 async def _receive(request: Request, known: Known) -> tuple[Response, str]:
     """The answer, and what became of the event in a word."""
     db: Database = request.state.db
-    limits: Limits = request.state.limits
     source_id = request.path_params["source"]
     note = log.bind(
         request_id=request.state.request_id, ip=request.client.host if request.client else None
@@ -105,8 +111,6 @@ async def _receive(request: Request, known: Known) -> tuple[Response, str]:
         received = Received(raw, request.headers, request.path_params.get("secret", ""))
         outcome = await within(ANSWER_WITHIN, _take(request, source_id, received, known))
     except Refusal as refusal:
-        if not known.proven:
-            limits.strangers.take(known.address, time.monotonic())
         tell = note.debug if refusal.status == 429 else note.info  # no flood of lines besides
         tell("webhook-refused", status=refusal.status, code=refusal.code, **known.ids())
         return await _refused(db, source_id, refusal), refusal.code
@@ -123,8 +127,8 @@ async def _take(request: Request, source_id: str, received: Received, known: Kno
     db: Database = request.state.db
     planner: Planner = request.state.planner
     limits: Limits = request.state.limits
-    if wait := limits.strangers.wait(known.address, time.monotonic()):
-        await _hold_off(db, planner, limits, source_id, received, wait)
+    if known.wait:
+        await _hold_off(db, planner, limits, source_id, received, known.wait)
     async with db.transaction() as session:
         return await _store(session, planner, limits, source_id, received, known)
 

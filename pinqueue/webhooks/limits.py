@@ -32,19 +32,19 @@ class Buckets:
         self._interval, self._burst = 1 / rate, burst
         self._spent_until: dict[str, float] = {}
 
-    def wait(self, name: str, now: float) -> float:
-        """Seconds until there is a token; 0 when there is one."""
-        spent = max(self._spent_until.get(name, now), now)
-        return max(spent + self._interval - now - self._burst, 0.0)
-
     def take(self, name: str, now: float) -> float:
-        """The same, and when there is one it is spent."""
-        wait = self.wait(name, now)
+        """0 and a token less, or seconds until there is one."""
         spent = max(self._spent_until.pop(name, now), now)  # the newest goes to the end
+        wait = max(spent + self._interval - now - self._burst, 0.0)
         self._spent_until[name] = spent if wait else spent + self._interval
         if len(self._spent_until) > MOST:
             del self._spent_until[next(iter(self._spent_until))]
         return wait
+
+    def give_back(self, name: str) -> None:
+        """A token that was taken."""
+        if name in self._spent_until:
+            self._spent_until[name] -= self._interval
 
 
 class Limits:

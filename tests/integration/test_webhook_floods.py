@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -41,6 +42,19 @@ def test_an_address_that_fails_too_often_is_asked_to_wait(strict: Web) -> None:
     assert int(answers[-1].headers["retry-after"]) == 1
     assert strict.counts()["webhook_events"] == 0
     until(lambda: unproven(strict).status == 401, "the wait is over")
+
+
+def test_of_many_that_fail_at_once_no_more_are_answered(strict: Web) -> None:
+    with ThreadPoolExecutor(30) as strangers:
+        answers = list(strangers.map(lambda _: unproven(strict), range(60)))
+    assert FAILURES <= statuses(answers).count(401) <= FAILURES + 5  # one a second more
+
+
+def test_of_many_that_prove_themselves_at_once_all_are_taken(strict: Web) -> None:
+    events = [factories.event(f"res-{n}") for n in range(3 * FAILURES)]
+    with ThreadPoolExecutor(len(events)) as senders:
+        answers = list(senders.map(strict.tell, events))
+    assert 429 not in statuses(answers)
 
 
 def test_sources_that_are_not_there_count_too(strict: Web) -> None:

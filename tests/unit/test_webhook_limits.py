@@ -22,11 +22,20 @@ def test_after_the_wait_that_was_told_there_is_one_more() -> None:
     assert [buckets.take("a", 0.5), buckets.take("a", 0.5)] == [0.0, 0.5]
 
 
-def test_looking_spends_nothing() -> None:
+def test_what_is_given_back_was_not_spent() -> None:
     buckets = Buckets(rate=1, burst=1)
-    assert [buckets.wait("a", 7.0) for _ in range(9)] == [0.0] * 9
     assert buckets.take("a", 7.0) == 0.0
-    assert buckets.wait("a", 7.0) == 1.0
+    buckets.give_back("a")
+    assert [buckets.take("a", 7.0) for _ in range(2)] == [0.0, 1.0]
+
+
+def test_what_is_given_back_too_late_or_by_nobody_is_not_saved_up() -> None:
+    buckets = Buckets(rate=1, burst=1)
+    buckets.give_back("nobody")
+    buckets.take("a", 0.0)
+    for _ in range(5):
+        buckets.give_back("a")
+    assert [buckets.take("a", 9.0) for _ in range(2)] == [0.0, 1.0]
 
 
 def test_one_name_takes_nothing_from_another() -> None:
@@ -52,8 +61,8 @@ def test_only_so_many_names_are_remembered_and_the_quiet_ones_go_first(
     buckets = Buckets(rate=1, burst=1)
     for name in "abca" * 2 + "d":
         buckets.take(name, 0.0)
-    waits = {name: buckets.wait(name, 0.0) for name in "abcd"}
-    assert waits == {"a": 1.0, "b": 0.0, "c": 1.0, "d": 1.0}
+    waits = {name: buckets.take(name, 0.0) for name in "acdb"}
+    assert waits == {"a": 1.0, "c": 1.0, "d": 1.0, "b": 0.0}
 
 
 @pytest.mark.parametrize(
