@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import insert
 from standardwebhooks import Webhook
 
-from pinqueue import inventory
+from pinqueue import inventory, jobs
 from pinqueue.bench.chaos.guests import SOURCE, Guests
 from pinqueue.bench.chaos.havoc import FAULTS, WEB, Havoc
 from pinqueue.bench.chaos.ledgers import compare, left_behind
@@ -53,13 +53,14 @@ async def run(
         async with _house(deployment) as (guests, control, workers):
             havoc = Havoc(place, deployment, control, workers, random.Random(seed))  # noqa: S311
             havoc.make_cloud_lie(seed)
-            await _strike(deployment, guests, havoc, chosen, strikes, tell)
+            by_hand = await _strike(deployment, guests, havoc, chosen, strikes, tell)
             verdict = await compare(deployment, control, guests)
         left = await left_behind(deployment)
     return {
         "seed": seed,
         "struck": havoc.struck,
         "guests": len(guests.taken),
+        "retried_by_hand": by_hand,
         **verdict.as_json(),
         **left,
         "holds": verdict.holds and not any(left.values()),
@@ -118,8 +119,9 @@ async def _strike(
     chosen: Sequence[str],
     strikes: int,
     tell: Callable[[str], None],
-) -> None:
-    """Strike while guests come and go, then wait until the last has gone."""
+) -> int:
+    """Strike while guests come and go, then wait until the last has gone. Returns how many failed
+    jobs had to be retried by hand."""
     enough = asyncio.Event()
     arriving = asyncio.create_task(guests.arrive(ARRIVE_EVERY, enough))
     leaving = asyncio.create_task(guests.leave(deployment))
@@ -134,7 +136,7 @@ async def _strike(
         enough.set()
         await arriving
         tell(f"  the last strike was; {len(guests.taken)} guests are to be gone")
-        await _settle(deployment, guests)
+        return await _settle(deployment, guests)
     finally:
         for task in (arriving, leaving):
             task.cancel()
@@ -153,10 +155,16 @@ async def _some_work(deployment: Deployment) -> None:
         await asyncio.sleep(0.02)
 
 
-async def _settle(deployment: Deployment, guests: Guests) -> None:
-    """Wait until the last guest has gone; who has not by then is counted as lost."""
+async def _settle(deployment: Deployment, guests: Guests) -> int:
+    """Wait until the last guest has gone; who has not by then is counted as lost. An operation that
+    lost its worker too often is quarantined, and a person is called: here that is us, and we retry
+    it as `pinqueue jobs retry --all` does. Returns how many."""
+    retried = 0
     deadline = asyncio.get_running_loop().time() + SETTLE_WITHIN
     while asyncio.get_running_loop().time() < deadline:
+        async with deployment.db.transaction() as session:
+            retried += (await jobs.retry_failed_jobs(session, actor="bench"))["retried"]
         if guests.left == guests.taken.keys() and not await deployment.value(NOT_DONE):
-            return
+            break
         await asyncio.sleep(0.5)
+    return retried

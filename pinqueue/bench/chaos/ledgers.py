@@ -17,7 +17,7 @@ CODES = """
 """
 STORY = """
     SELECT event || coalesce(' (' || (detail ->> 'reason') || ')', '') AS told FROM audit_timeline
-    WHERE reservation_id = :stay ORDER BY at DESC LIMIT 8
+    WHERE reservation_id = :stay AND event NOT LIKE 'reservation:%' ORDER BY at DESC LIMIT 8
 """
 AGAIN = """
     SELECT coalesce(max(extract(epoch FROM following.started_at - broken.started_at)), 0)
