@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -132,15 +134,25 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
+def python_for_everybody() -> str:
+    """Ours; where that lies in root's private home, the system's of the same version."""
+    ours = Path(sys.executable).resolve()
+    if all(folder.stat().st_mode & stat.S_IXOTH for folder in ours.parents):
+        return sys.executable
+    same = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return shutil.which(same, path=os.defpath) or sys.executable
+
+
 def as_normal_user(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python as another account with a home of its own."""
     shutil.chown(home, "daemon", "daemon")
+    packages = sysconfig.get_path("purelib")
     return subprocess.run(
-        [sys.executable, *arguments],
+        [python_for_everybody(), *arguments],
         capture_output=True,
         text=True,
         cwd="/",
-        env={"HOME": str(home), "PATH": os.defpath, "PYTHONPATH": str(CHECKOUT)},
+        env={"HOME": str(home), "PATH": os.defpath, "PYTHONPATH": f"{CHECKOUT}:{packages}"},
         user="daemon",
         group="daemon",
         extra_groups=[],
@@ -152,7 +164,10 @@ def as_normal_user(home: Path, *arguments: str) -> subprocess.CompletedProcess[s
 def home(url: str) -> Iterator[Path]:
     """A normal user's home folder. Root's server runs by now: the wheel can be reached."""
     place = Path(tempfile.mkdtemp(prefix="pinqueue-home-", dir="/tmp"))
-    done = as_normal_user(place, "-c", "import psycopg, pinqueue")
+    try:
+        done = as_normal_user(place, "-c", "import psycopg, pinqueue")
+    except PermissionError as error:
+        pytest.skip(f"NOT TESTED: no normal user can run this Python here: {error}")
     if done.returncode != 0:
         pytest.skip(f"NOT TESTED: no normal user can read this Python here: {done.stderr}")
     yield place
