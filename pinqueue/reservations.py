@@ -201,6 +201,7 @@ async def confirm(
 ) -> Reservation:
     """Confirm a stay and schedule its PINs, also where they were withheld or it was cancelled.
     Raises NotFound, and Conflict for a stay whose dates nobody told. Twice is as once."""
+    await store.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
     if stay.listing_id is None:
         raise Conflict(f"reservation {stay.id} has no dates: its sender has not told them yet")
@@ -215,6 +216,7 @@ async def cancel(
     session: Session, planner: Planner, actor: str, reservation_id: str, now: datetime
 ) -> Reservation:
     """Cancel a stay: its PINs come off, or are never put on. Raises NotFound. Twice is as once."""
+    await store.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
     if stay.status != ReservationStatus.CANCELLED:
         await _tell_status(session, actor, stay, ReservationStatus.CANCELLED, now)
@@ -235,6 +237,7 @@ async def schedule(
 ) -> Reservation:
     """Schedule a confirmed stay's PINs, again where they were withheld, with other dates or another
     lead where given. Raises NotFound, BookingInvalid, and Conflict for a stay not confirmed."""
+    await store.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
     if stay.status != ReservationStatus.CONFIRMED or stay.listing_id is None:
         raise Conflict(f"reservation {stay.id} is {stay.status}: confirm it first")
@@ -262,6 +265,7 @@ async def grant(
     listing's buffers go before and after it as they do with a booked time. It ends when the sender
     tells another date. Raises NotFound, Conflict, and BookingInvalid for an early check-in after
     check-in, or a late check-out before check-out."""
+    await store.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
     if stay.listing_id is None or stay.check_in_at is None or stay.check_out_at is None:
         raise Conflict(f"reservation {stay.id} has no dates: its sender has not told them yet")
@@ -310,6 +314,7 @@ async def withhold(
     Returns the kinds of operation that were planned and will not happen as planned; empty where
     there were none, and where there is no such stay.
     """
+    await store.hold_listing_of(session, reservation_id)
     stay = await store.reservation_for_update(session, reservation_id)
     if stay is None:
         return set()
@@ -334,6 +339,7 @@ async def reissue(
 ) -> Sequence[AccessCode]:
     """Give a stay another PIN on all its doors: see `codes.reissue`. Returns its codes as they are
     now. Raises NotFound, and Conflict where no PIN is wanted, or none is there."""
+    await store.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
     live = await store.live_codes(session, stay.id)
     if not live:

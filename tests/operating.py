@@ -34,6 +34,9 @@ CREATE = {"method": "POST", "path": "temp-password"}
 CHANGE = {"method": "PUT", "path": "modify-password"}
 LIST = {"method": "GET", "path": "temp-passwords"}
 DELETE = {"method": "DELETE"}
+WAITING_FOR_A_LOCK = """
+    SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 _TO_RING = """
     SELECT operation.id AS operation_id, access_code_id, job_id
     FROM operations operation JOIN procrastinate_jobs job ON job.id = job_id

@@ -303,6 +303,18 @@ async def reservation_for_update(session: Session, reservation_id: str) -> Reser
     return row
 
 
+async def hold_listing_of(session: Session, reservation_id: str) -> None:
+    """The listing of a stay, held before the stay is. Who changes a listing holds it first and then
+    wants its stays; who changes a stay twice in a transaction has its foreign key checked at the
+    second time, which wants the listing: each would wait for the other."""
+    listing_id = select(Reservation.listing_id).where(Reservation.id == reservation_id)
+    await session.execute(
+        select(Listing.id)
+        .where(Listing.id == listing_id.scalar_subquery())
+        .with_for_update(read=True, key_share=True)
+    )
+
+
 async def hold_stays(session: Session, ids: Collection[str]) -> None:
     """Several reservations, held in the order in which everybody holds several."""
     await session.execute(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from pinqueue import inventory
+from pinqueue import inventory, reservations, store
 from pinqueue.db import Database
 from pinqueue.errors import InputInvalid, NotFound
 from pinqueue.fetchers import checked_api
 from pinqueue.reservations import Planner
 from tests import factories
+from tests.operating import WAITING_FOR_A_LOCK, until
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +48,40 @@ async def test_default_times_count_from_the_next_telling_on(db: Database, planne
     (stay,) = await factories.rows(db, "SELECT check_in_at, check_out_at FROM reservations")
     assert stay["check_in_at"] == datetime(2027, 7, 1, 15, 0, tzinfo=UTC)
     assert stay["check_out_at"] == datetime(2027, 7, 2, 7, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("then", ["cancelled", "scheduled"])
+async def test_a_change_waits_for_a_stay_that_is_changed_twice_and_is_not_waited_for(
+    db: Database, planner: Planner, then: str
+) -> None:
+    await factories.add_listing(db)
+    await factories.receive(db, planner, factories.booking())
+    async with db.transaction() as session:
+        now = await store.now(session)
+        await reservations.withhold(session, "test", "res-1", now)
+        changing = asyncio.create_task(change(db, planner, lead=timedelta(hours=5)))
+        await until(lambda: factories.rows(db, WAITING_FOR_A_LOCK))
+        if then == "cancelled":
+            await reservations.cancel(session, planner, "test", "res-1", now)
+        else:
+            await reservations.schedule(session, planner, "test", "res-1", now, lead=timedelta(0))
+    await changing
+
+
+async def test_a_change_and_a_booking_told_at_once_wait_in_one_direction(
+    db: Database, planner: Planner
+) -> None:
+    await factories.add_listing(db)
+    await factories.receive(db, planner, factories.booking())
+    for hours in range(2, 7):
+        moved = (TODAY + timedelta(days=hours)).isoformat()
+        await asyncio.gather(
+            change(db, planner, lead=timedelta(hours=hours)),
+            factories.receive(db, planner, factories.booking(check_in=TODAY.isoformat())),
+            factories.receive(
+                db, planner, factories.booking(check_in=TODAY.isoformat(), check_out=moved)
+            ),
+        )
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,13 @@ from pinqueue.simulator import Control
 from pinqueue.store import sweeping
 from pinqueue.store.queue import JobFilter
 from tests import factories
-from tests.operating import LIST, execute, held, ring, until
+from tests.operating import LIST, WAITING_FOR_A_LOCK, execute, held, ring, until
 
 pytestmark = pytest.mark.anyio
 
 BOTH = {"generate_pin_cancelled": True, "revoke_pin_cancelled": True}
 NEITHER = {"generate_pin_cancelled": False, "revoke_pin_cancelled": False}
 TODAY = datetime.now(UTC).replace(microsecond=0)
-WAITING_FOR_A_LOCK = """
-    SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-"""
 CHECK_IN, CHECK_OUT = TODAY + timedelta(days=1), TODAY + timedelta(days=3)
 
 
