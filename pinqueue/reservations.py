@@ -154,7 +154,8 @@ async def receive(
         )
     stay = await _stay(session, booking.reservation_id)
     actor = actor or (f"source:{source_id}" if source_id else "api")
-    outcome = _outcome(stay, values, newest=told[0].version == telling.version)
+    whole = wanted.keys() >= WHOLE and "check_in_at" in values
+    outcome = _outcome(stay, whole=whole, newest=told[0].version == telling.version)
     if outcome == "accepted":
         await store.record(
             session,
@@ -167,10 +168,10 @@ async def receive(
     return outcome
 
 
-def _outcome(stay: Reservation, values: dict[str, object], *, newest: bool) -> str:
+def _outcome(stay: Reservation, *, whole: bool, newest: bool) -> str:
     if stay.status == ReservationStatus.CANCELLED:
         return "accepted" if newest else "stale"  # a stay that is off learns its dates, and is off
-    return "accepted" if "check_in_at" in values else "incomplete"
+    return "accepted" if whole else "incomplete"
 
 
 async def put(

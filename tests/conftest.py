@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,9 @@ SECRETS = {
 
 for name in [name for name in os.environ if name.startswith("PINQUEUE_") and "_TEST_" not in name]:
     del os.environ[name]  # a developer's own settings must not reach the tests
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A suite that a shell began in the background ignores Ctrl-C, and so would all it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

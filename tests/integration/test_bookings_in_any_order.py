@@ -230,7 +230,10 @@ class Stay(RuleBasedStateMachine):
         if not news:
             assert outcome == "stale"
         elif self.status() != "cancelled":
-            assert outcome in ("accepted", "incomplete")
+            dates = (wanted.get("listing_id"), wanted.get("check_in"), wanted.get("check_out"))
+            told = self.dates and (self.dates[0], *(at.isoformat() for at in self.dates[1:]))
+            whole = wanted.keys() >= WHOLE and dates == told
+            assert outcome == ("accepted" if whole else "incomplete")
 
     def wanted(self) -> dict[str, tuple[Any, Any]]:
         """Of each field, the newest telling of it and what that says."""

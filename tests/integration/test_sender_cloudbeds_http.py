@@ -99,6 +99,7 @@ def test_without_an_api_an_event_tells_too_little_and_a_person_hears_of_it(
     web: Web, played: Cloudbeds
 ) -> None:
     playing.set_up(web, played, api=False)
+    web.do(lambda db, planner: factories.add_listing(db, "12345"))
     answer = tell(web, EXAMPLE)
     assert (answer.status, answer.outcome) == (200, "incomplete")
     assert len(web.audited("webhook:incomplete")) == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pinqueue.fetchers import hostaway as fetcher
+from tests import factories
 from tests.senders import contract, playing
 from tests.senders.hostaway import ENVELOPE, Hostaway
 from tests.senders.playing import Fault, day, fetch, live_codes, stays, tell
@@ -63,6 +64,7 @@ def test_without_an_api_the_envelope_tells_too_little_and_a_person_hears_of_it(
     web: Web, played: Hostaway
 ) -> None:
     playing.set_up(web, played, api=False)
+    web.do(lambda db, planner: factories.add_listing(db, "100"))
     answer = tell(web, ENVELOPE)
     assert (answer.status, answer.outcome) == (200, "incomplete")
     assert len(web.audited("webhook:incomplete")) == 1
