@@ -27,7 +27,7 @@ def chaos(*options: str) -> dict[str, Any]:
     return verdict
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("faults", [["kill-worker"], []], ids=["100 killed workers", "all faults"])
 def test_r5_whatever_is_killed_each_pin_is_on_its_door_once_and_comes_off(
