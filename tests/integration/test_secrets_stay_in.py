@@ -104,11 +104,16 @@ async def tell_all(db: Database, planner: Planner, houses: int, status: Reservat
     await asyncio.gather(*(tell(house) for house in range(houses)))
 
 
+PATIENCE = 300.0
+"""Seconds. A thousand PINs are told of to two endpoints each time, on whatever machine this is."""
+
+
 async def pins_of(db: Database, planner: Planner) -> set[str]:
     codes = await factories.rows(db, "SELECT id, pin_sealed FROM access_codes")
     return {planner.sealer.open_pin(c["id"], c["pin_sealed"]).digits() for c in codes}
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("houses", [5, pytest.param(50, marks=pytest.mark.slow)])
 async def test_f22_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or_an_error(
     settings: Settings,
@@ -147,13 +152,13 @@ async def test_f22_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or
         prompt.fault("http_500", CREATE, times=2)
         prompt.fault("truncated", LIST, times=2)
         async with a_worker(settings, concurrency=20):
-            await until(lambda: all_are(db, "active"), seconds=80)
+            await until(lambda: all_are(db, "active"), seconds=PATIENCE)
             canaries |= await pins_of(db, planner)
-            await until(lambda: all_are(db, "delivered", "deliveries"), seconds=80)
+            await until(lambda: all_are(db, "delivered", "deliveries"), seconds=PATIENCE)
             while_live = await dump(db)
             await tell_all(db, planner, houses, ReservationStatus.CANCELLED)
-            await until(lambda: all_are(db, "revoked"), seconds=80)
-            await until(lambda: all_are(db, "delivered", "deliveries"), seconds=80)
+            await until(lambda: all_are(db, "revoked"), seconds=PATIENCE)
+            await until(lambda: all_are(db, "delivered", "deliveries"), seconds=PATIENCE)
         afterwards = await dump(db)
         await db.close()
     assert {pin["pin"] for pin in prompt.ledger()} <= canaries, "these PINs were on the doors"
