@@ -155,10 +155,15 @@ async def retry(
     session: Session, actor: str, code: AccessCode, kind: OperationKind, *, now: datetime
 ) -> None:
     """Begin again, at once, what failed of an access code. Raises Conflict when nothing of that
-    kind is left to do."""
-    if kind in await store.open_operations(session, code):
+    kind is left to do.
+
+    What is planned for later, since the stay was moved meanwhile, stays so: retrying a revoke must
+    not take the PIN from a guest who stays longer.
+    """
+    operation = (await store.open_operations(session, code)).get(kind)
+    if operation is not None:
         await alarms.drop_failed(session, [code], kind)
-        await _ring(session, code, kind, now)
+        await _ring(session, code, kind, max(operation.due_at, now))
     elif not _is_left(code, kind, now):
         over = ", and its stay is over" if code.ends_at <= now else ""
         raise Conflict(f"nothing is left to retry: access code {code.id} is {code.state}{over}")

@@ -242,7 +242,8 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
         await outcomes.announce(session, EventType.CODE_FAILED, code, operation=operation)
     else:
         event, reason = "rescued", why
-        operation.next_at = await store.now(session)
+        # Never before its time, whatever was done to its job: a guest may be using the PIN.
+        operation.next_at = max(operation.next_at, await store.now(session))
         await session.flush()
         # Another job takes its place: should it have failed, it is not for a person to look at.
         await sweeping.delete_job(session, silent.job_id)

@@ -429,16 +429,27 @@ async def test_retry_all_takes_as_few_statements_for_ten_jobs_as_for_one(
     assert await asked_for(["res-1"]) == await asked_for(["res-1", *others])
 
 
-async def test_retry_all_rings_at_once_for_what_is_waiting_though_its_job_broke(
-    booked: Database,
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_retry_of_a_revoke_leaves_the_pin_of_a_guest_who_stays_longer_on_the_door(
+    bench: Workbench, prompt: Control, at_once: bool
 ) -> None:
+    await factories.add_listing(bench.db)
+    await book(bench.db, bench.planner, "res-1", TODAY, TODAY + timedelta(hours=1))
+    assert await ring(bench, "generate") is None
     await execute(
-        booked,
-        "UPDATE procrastinate_jobs SET status = 'failed' WHERE queue_name = 'generate_pin'",
+        bench.db, "UPDATE procrastinate_jobs SET status = 'failed' WHERE queue_name = 'revoke_pin'"
     )
-    async with booked.transaction() as session:
-        assert await jobs.retry_failed_jobs(session) == {"retried": 1, "left": 0}
-    assert [job["state"] for job in await waiting(booked, "generate_pin")] == ["waiting"]
+    await book(bench.db, bench.planner, "res-1", TODAY, CHECK_OUT)
+    async with bench.db.transaction() as session:
+        if at_once:
+            await jobs.retry_failed_jobs(session)
+        else:
+            (job,) = (await jobs.list_queue_jobs(session, "revoke_pin"))["failed"]
+            await jobs.retry_job(session, job["job_id"])
+    (job,) = await waiting(bench.db, "revoke_pin")
+    assert (job["state"], job["scheduled_at"]) == ("delayed", CHECK_OUT)
+    async with bench.db.transaction() as session:
+        assert (await jobs.list_queue_jobs(session, "revoke_pin"))["failed"] == []
 
 
 async def test_retry_all_and_a_change_of_the_listing_at_once_never_deadlock(

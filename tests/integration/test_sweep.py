@@ -199,6 +199,22 @@ async def test_a_job_whose_worker_died_when_another_rang_already_is_no_failure(
     assert (await operation_of(bench, "generate")).rescues == 0
 
 
+async def test_an_operation_whose_job_was_taken_before_its_time_rings_at_its_time(
+    db: Database, planner: Planner
+) -> None:
+    await factories.add_listing(db)
+    await factories.receive(db, planner, factories.booking())
+    due = "SELECT kind, due_at, next_at FROM operations ORDER BY id"
+    before = await factories.rows(db, due)
+    await execute(db, "UPDATE procrastinate_jobs SET status = 'doing'")
+    assert await sweep.rescue_stalled(db) == 2
+    assert await factories.rows(db, due) == before
+    planned = await factories.rows(
+        db, "SELECT scheduled_at FROM procrastinate_jobs WHERE status = 'todo' ORDER BY id"
+    )
+    assert [job["scheduled_at"] for job in planned] == [row["due_at"] for row in before]
+
+
 async def test_a_job_of_a_worker_that_lives_is_not_rescued(bench: Workbench) -> None:
     await book(bench)
     await taken_by_a_worker(bench, "10 s")
