@@ -114,7 +114,7 @@ async def pins_of(db: Database, planner: Planner) -> set[str]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("houses", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("houses", [5, pytest.param(50, marks=pytest.mark.chaos)])
 async def test_f22_no_pin_of_a_hundred_or_a_thousand_is_in_a_log_line_a_table_or_an_error(
     settings: Settings,
     planner: Planner,
