@@ -144,7 +144,8 @@ def environment(database_url: str, tuya: str, tmp_path: Path) -> dict[str, str]:
     """The same settings for a child process, and nothing else of ours."""
     values = settings_values(database_url, tuya)
     ours = {f"PINQUEUE_{name.upper()}": value for name, value in values.items()}
-    return {**os.environ, **ours, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    others = {name: told for name, told in os.environ.items() if not name.startswith("PINQUEUE_")}
+    return {**others, **ours, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
 
 
 def settings_values(database_url: str, tuya: str) -> dict[str, str]:
