@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         metrics,
         posting,
         processes,
+        rotating,
         schema,
         sealing,
         store,
@@ -88,7 +89,7 @@ else:
     chaos = Later("pinqueue.bench.chaos")
     health, up = map(Later, ("pinqueue.health", "pinqueue.up"))
     fetchers, inventory = map(Later, ("pinqueue.fetchers", "pinqueue.inventory"))
-    processes = Later("pinqueue.processes")
+    processes, rotating = map(Later, ("pinqueue.processes", "pinqueue.rotating"))
     logs = Later("pinqueue.logs")
     schema, sealing, tables = map(Later, ("pinqueue.schema", "pinqueue.sealing", "pinqueue.tables"))
     tuya, tuya_simulator = map(Later, ("pinqueue.locks.tuya", "pinqueue.simulator"))
@@ -763,6 +764,15 @@ def keys_generate(json: Json = False) -> None:
     _tell(json, "\n".join(f"{setting}={value}" for setting, value in fresh.items()), **fresh)
 
 
+@keys.command("rotate-secrets")
+def keys_rotate_secrets(json: Json = False) -> None:
+    """Seal anew, under the first of PINQUEUE_SECRET_KEYS, all that older keys have sealed."""
+    sealer = sealing.sealer(config.read_settings())
+    counts = _with_database(lambda d: rotating.rotate_secrets(d, sealer, _actor()))
+    told = ", ".join(f"{count} {table}" for table, count in counts.items())
+    _tell(json, f"sealed anew: {told}; only the first key is needed now", **counts)
+
+
 # Stays and their jobs
 
 
@@ -1186,6 +1196,16 @@ def _planner(settings: Settings) -> Planner:
 
 def _with_session(use: Callable[[Session], Awaitable[T]]) -> T:
     """What one call returns, made in one transaction that commits if it does."""
+
+    async def in_transaction(database: db.Database) -> T:
+        async with database.transaction() as session:
+            return await use(session)
+
+    return _with_database(in_transaction)
+
+
+def _with_database(use: Callable[[db.Database], Awaitable[T]]) -> T:
+    """What one call returns that makes its own transactions, on a schema that is as it should."""
     settings = config.read_settings()
     settings.require("database_url")
     schema.check(settings.database_url)
@@ -1193,8 +1213,7 @@ def _with_session(use: Callable[[Session], Awaitable[T]]) -> T:
     async def run() -> T:
         database = db.Database(settings.database_url, pool_size=1, name="pinqueue-cli")
         try:
-            async with database.transaction() as session:
-                return await use(session)
+            return await use(database)
         finally:
             await database.close()
 

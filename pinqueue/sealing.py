@@ -28,7 +28,8 @@ class Sealer:
     """Seals with the first of several keys and opens with any of them, so that keys can rotate."""
 
     def __init__(self, secret_keys: Sequence[str], pepper: str) -> None:
-        self._fernet = MultiFernet([Fernet(key) for key in secret_keys])
+        keys = [Fernet(key) for key in secret_keys]
+        self._fernet, self._newest = MultiFernet(keys), keys[0]
         self._pepper = pepper.encode()
 
     def seal(self, owner: str, text: str) -> bytes:
@@ -40,14 +41,24 @@ class Sealer:
         try:
             sealed_for, _, text = self._fernet.decrypt(bytes(sealed)).decode().partition("\n")
         except InvalidToken:
-            raise ConfigInvalid(
-                f"no key in PINQUEUE_SECRET_KEYS opens {owner}: add the key it was sealed with"
-            ) from None
+            raise _no_key_opens(owner) from None
         if sealed_for != owner:
             raise ConfigInvalid(
                 f"{owner} holds what was sealed for another row: it was moved there"
             )
         return text
+
+    def seal_anew(self, sealed: bytes) -> bytes | None:
+        """The same under the newest key; None where that has sealed it already. Raises
+        ConfigInvalid when no key opens it."""
+        try:
+            self._newest.decrypt(sealed)
+        except InvalidToken:
+            try:
+                return self._fernet.rotate(sealed)
+            except InvalidToken:
+                raise _no_key_opens("it") from None
+        return None
 
     def seal_pin(self, access_code_id: int, pin: Pin) -> bytes:
         return self.seal(f"access_code:{access_code_id}", pin.digits())
@@ -78,6 +89,12 @@ class Sealer:
     def _keyed(self, purpose: str, *parts: str) -> bytes:
         message = "\x00".join((purpose, *parts)).encode()
         return hmac.new(self._pepper, message, hashlib.sha256).digest()
+
+
+def _no_key_opens(owner: str) -> ConfigInvalid:
+    return ConfigInvalid(
+        f"no key in PINQUEUE_SECRET_KEYS opens {owner}: add the key it was sealed with"
+    )
 
 
 def sealer(settings: Settings) -> Sealer:

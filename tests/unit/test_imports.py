@@ -26,7 +26,7 @@ LAYERS = """
     reservations
     codes
     columns outcomes
-    alarms ringing hashing
+    alarms ringing hashing rotating
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
     locks metrics patience together
