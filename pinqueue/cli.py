@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         deliveries,
         demo,
         fetchers,
+        forgetting,
         health,
         inventory,
         logs,
@@ -89,6 +90,7 @@ else:
     chaos = Later("pinqueue.bench.chaos")
     health, up = map(Later, ("pinqueue.health", "pinqueue.up"))
     fetchers, inventory = map(Later, ("pinqueue.fetchers", "pinqueue.inventory"))
+    forgetting = Later("pinqueue.forgetting")
     processes, rotating = map(Later, ("pinqueue.processes", "pinqueue.rotating"))
     logs = Later("pinqueue.logs")
     schema, sealing, tables = map(Later, ("pinqueue.schema", "pinqueue.sealing", "pinqueue.tables"))
@@ -787,6 +789,24 @@ def reservations_list(
     asked = {"listing": listing, "status": status, "limit": limit}
     found = _with_session(lambda s: audit.stays(s, **asked))
     tables.show(found, title="reservations", as_json=json)
+
+
+@reservations.command("export")
+def reservations_export(reservation: StayId, json: Json = False) -> None:
+    """Show all that is stored of a stay and its guest, without its PINs."""
+    found = _with_session(lambda s: forgetting.export(s, reservation))
+    if json:
+        typer.echo(tables.dumps(found))
+        return
+    for kind, rows in found.items():
+        tables.show(rows, title=kind)
+
+
+@reservations.command("erase")
+def reservations_erase(reservation: StayId, json: Json = False) -> None:
+    """Forget the guest of a stay: name, phone, and what its webhooks told. Its PIN goes on."""
+    _with_session(lambda s: forgetting.erase(s, _actor(), reservation))
+    _tell(json, f"the guest of {reservation} is forgotten", reservation=reservation, erased=True)
 
 
 @reservations.command("show")

@@ -130,6 +130,18 @@ class Settings(BaseSettings):
         default=timedelta(hours=24),
         description="How long finished job rows stay; the audit views keep their history",
     )
+    keep_guests: Duration = Field(
+        default=timedelta(days=30),
+        description="How long after check-out names and phones of guests stay",
+    )
+    keep_bodies: Duration = Field(
+        default=timedelta(days=14), description="How long the bodies of webhooks stay"
+    )
+    keep_audit: Duration = Field(
+        default=timedelta(days=365),
+        ge=timedelta(days=90),
+        description="How long the audit stays, and a webhook that waits for its listing",
+    )
     source_rate: float = Field(
         default=1000,
         gt=0,

@@ -200,6 +200,11 @@ class WebhookEvent(Base):
             "received_at",
             postgresql_where=text("outcome = 'fetching'"),
         ),
+        Index(
+            "ix_webhook_events_told",
+            "received_at",
+            postgresql_where=text("body <> '{}'::jsonb"),
+        ),
     )
 
     id: Mapped[int] = _id()
@@ -231,6 +236,11 @@ class Reservation(Base):
             name="only_what_is_off_or_pending_lacks_dates",
         ),
         Index("ix_reservations_listing_id_check_in_at", "listing_id", "check_in_at"),
+        Index(
+            "ix_reservations_with_guest",
+            text("coalesce(check_out_at, updated_at)"),
+            postgresql_where=text("guest_name IS NOT NULL OR guest_phone IS NOT NULL"),
+        ),
         CheckConstraint(
             "(status = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled_has_cancelled_at"
         ),

@@ -13,7 +13,7 @@ from typing import Any
 import procrastinate
 import psycopg
 
-from pinqueue import deliveries, fetching, hashing, hooks, logs, ringing, sweep
+from pinqueue import deliveries, fetching, forgetting, hashing, hooks, logs, ringing, sweep
 from pinqueue.alarms import DELIVER
 from pinqueue.config import LOCK_CLOUD, STORE, Settings
 from pinqueue.db import KEEPALIVE, Database
@@ -100,6 +100,11 @@ async def run(
             await sweep.sweep(db, settings.retention, metrics)
             await asyncio.sleep(sweep.EVERY.total_seconds())
 
+    async def forget_now_and_then() -> None:
+        while True:
+            await forgetting.forget(db, settings)
+            await asyncio.sleep(forgetting.EVERY.total_seconds())
+
     async def hash_now_and_then() -> None:
         while True:
             await hashing.hash_ahead(db, bench.planner.sealer)
@@ -115,6 +120,7 @@ async def run(
                 _keep_up("reconcile", reconcile_now_and_then, stopping),
                 _keep_up("sweep", sweep_now_and_then, stopping),
                 _keep_up("hashing", hash_now_and_then, stopping),
+                _keep_up("forgetting", forget_now_and_then, stopping),
             )
     finally:
         await listeners.close()

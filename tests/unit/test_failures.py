@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.pages import ROOT, functions_of
+
 PAGE = (ROOT / "docs" / "failures.md").read_text()
 ROWS = re.findall(r"^\| F(\d+) \| (.*) \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
 CLAIMS = [(number, test) for number, *_, named in ROWS for test in re.findall(r"`(\S+)`", named)]
 CLAIMS += [
     ("22", test) for test in re.findall(r"`(tests\S+)` \|$", PAGE.partition("\n## ")[2], re.M)
 ]
-
-
-@cache
-def _tests_of(path: str) -> dict[str, str]:
-    """The docstring of each test of a file."""
-    nodes = ast.walk(ast.parse((ROOT / path).read_text()))
-    functions = (node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    return {one.name: ast.get_docstring(one) or "" for one in functions}
 
 
 def test_every_failure_has_one_row() -> None:
@@ -41,7 +31,7 @@ def test_a_row_says_whether_it_is_prevented_and_by_which_test(row: tuple[str, ..
 @pytest.mark.parametrize(("number", "test"), CLAIMS)
 def test_a_test_that_is_named_exists_and_carries_the_number(number: str, test: str) -> None:
     path, _, name = test.partition("::")
-    found = _tests_of(path)
+    found = functions_of(path)
     assert name in found
     assert name.startswith(f"test_f{number}_") or re.search(rf"\bF{number}\b", found[name])
 
@@ -50,7 +40,7 @@ def test_every_test_that_carries_a_number_is_named() -> None:
     carry = {
         f"{path.relative_to(ROOT)}::{name}"
         for path in (ROOT / "tests").rglob("*.py")
-        for name in _tests_of(str(path.relative_to(ROOT)))
+        for name in functions_of(str(path.relative_to(ROOT)))
         if re.match(r"test_f\d+_", name)
     }
     assert carry <= {test for _, test in CLAIMS}

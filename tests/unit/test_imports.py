@@ -22,7 +22,7 @@ LAYERS = """
     fetching
     fetchers
     operations health deliveries monitoring
-    jobs audit inventory
+    jobs audit inventory forgetting
     reservations
     codes
     columns outcomes
