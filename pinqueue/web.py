@@ -40,6 +40,17 @@ LARGEST_GAP = 512 * 1024
 """Bytes that may come after the head without being body: more is a trailer without end."""
 
 
+NO_PAGE = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""What every answer tells a browser: it is no page, and to be shown in none. /docs has its own."""
+ONLY_TLS = {"Strict-Transport-Security": "max-age=31536000"}
+"""For a year; told where a proxy that is trusted says that the request came by TLS."""
+
+
 class State(TypedDict):
     """What every request finds at `request.state`."""
 
@@ -85,7 +96,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/webhooks/{source}/{secret}", webhooks.receive, methods=["POST"]),
             *docs.pages(TABLE),
         ],
-        middleware=[Middleware(RequestId), Middleware(RequestCount)],
+        middleware=[Middleware(AnswerHeaders), Middleware(RequestCount)],
         exception_handlers={HTTPException: http_error, Exception: last_resort},
         lifespan=lifespan,
     )
@@ -184,11 +195,12 @@ async def last_resort(request: Request, error: Exception) -> Response:
     request_id = request.state.request_id
     log.error("request-failed", request_id=request_id, error=type(error).__name__)
     body = {"error": {"code": "internal", "message": "something went wrong here", "details": []}}
-    return JSONResponse(body, 500, {"X-Request-ID": request_id})
+    return JSONResponse(body, 500, {"X-Request-ID": request_id, **NO_PAGE})
 
 
-class RequestId:
-    """Gives every request an id of ours, which its answer and its log lines carry."""
+class AnswerHeaders:
+    """Gives every request an id of ours, which its answer and its log lines carry, and tells
+    browsers what they must not do with the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -197,10 +209,14 @@ class RequestId:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         scope["state"]["request_id"] = request_id = secrets.token_hex(8)
+        told = NO_PAGE | (ONLY_TLS if scope["scheme"] == "https" else {})
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in told.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         return await self._app(scope, receive, send_with_id)

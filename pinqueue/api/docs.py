@@ -23,7 +23,10 @@ WRITTEN = {
     "written-duration": "duration",
 }
 """How a string is written, for people; other formats are for programs that make some."""
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 
 
 def pages(table: Iterable[Declared]) -> list[Route]:
