@@ -17,6 +17,7 @@ from pinqueue.api.routes import Declared
 from pinqueue.cli import cli
 from pinqueue.config import Settings, duration
 from pinqueue.metrics import COUNTED, GAUGES
+from pinqueue.models import Base
 from pinqueue.models import SOURCE_KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,8 @@ def test_a_view_is_told_of(view: str) -> None:
 
 
 def test_no_unknown_view_is_named() -> None:
-    assert set(re.findall(r"\baudit_\w+", WRITTEN)) <= set(audit.VIEWS)
+    tables = set(Base.metadata.tables)
+    assert set(re.findall(r"\baudit_\w+", WRITTEN)) - tables <= set(audit.VIEWS)
     typed = {f"audit_{name}" for name in re.findall(r"pinqueue audit ([a-z_]+)", WRITTEN)}
     assert typed <= set(audit.VIEWS)
 
