@@ -17,8 +17,7 @@ from pinqueue.api.routes import Declared
 from pinqueue.cli import cli
 from pinqueue.config import Settings, duration
 from pinqueue.metrics import COUNTED, GAUGES
-from pinqueue.models import Base
-from pinqueue.models import SOURCE_KINDS
+from pinqueue.models import SOURCE_KINDS, Base
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
