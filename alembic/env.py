@@ -9,7 +9,8 @@ from sqlalchemy.pool import NullPool
 
 from alembic import context
 from pinqueue.config import read_settings
-from pinqueue.db import KEEPALIVE, sqlalchemy_url
+from pinqueue.db import sqlalchemy_url
+from pinqueue.lines import KEEPALIVE
 from pinqueue.models import Base
 
 MIGRATING = 0x50494E51  # "PINQ": the advisory lock that lets one process migrate at a time

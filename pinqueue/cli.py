@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         forgetting,
         health,
         inventory,
+        lines,
         logs,
         metrics,
         posting,
@@ -92,7 +93,7 @@ else:
     fetchers, inventory = map(Later, ("pinqueue.fetchers", "pinqueue.inventory"))
     forgetting = Later("pinqueue.forgetting")
     processes, rotating = map(Later, ("pinqueue.processes", "pinqueue.rotating"))
-    logs = Later("pinqueue.logs")
+    lines, logs = map(Later, ("pinqueue.lines", "pinqueue.logs"))
     schema, sealing, tables = map(Later, ("pinqueue.schema", "pinqueue.sealing", "pinqueue.tables"))
     tuya, tuya_simulator = map(Later, ("pinqueue.locks.tuya", "pinqueue.simulator"))
     queue_jobs, stays = map(Later, ("pinqueue.jobs", "pinqueue.reservations"))
@@ -277,6 +278,7 @@ def worker(
     settings = config.read_settings()
     settings.require(*config.STORE, *config.LOCK_CLOUD)
     schema.check(settings.database_url)
+    lines.insist_own_session(settings.database_url)
     chosen = [queue.strip() for queue in queues.split(",") if queue.strip()]
     if unknown := set(chosen) - set(alarms.QUEUES.values()):
         known = ", ".join(alarms.QUEUES.values())

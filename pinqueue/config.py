@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -176,8 +178,20 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres_only(cls, url: str) -> str:
-        if url and not url.startswith(("postgresql://", "postgres://")):
+        if url and not url.startswith(("postgresql://", "postgres://")) and "host=" not in url:
             raise ValueError("must start with postgresql://")
+        try:
+            told = conninfo_to_dict(url)
+        except ProgrammingError:  # whose message may quote the password
+            raise ValueError(
+                "cannot be read: write postgresql://user:password@host/database, each part "
+                "percent-encoded"
+            ) from None
+        if "," in str(told.get("host", "")) and "target_session_attrs" not in told:
+            raise ValueError(
+                "names several servers: add target_session_attrs=read-write, or a standby may be "
+                "taken for the one that can be written to"
+            )
         return url
 
     @field_validator("secret_keys", mode="before")

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
-from sqlalchemy import URL, event, make_url
-from sqlalchemy.engine import ExceptionContext
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import URL, event
+from sqlalchemy.engine import Connection, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import (
@@ -18,32 +19,15 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-from pinqueue import logs
+from pinqueue import lines, logs
 from pinqueue.errors import DatabaseUnavailable
+from pinqueue.lines import KEEPALIVE, WEB_LIMITS, WORKER_LIMITS
 
 log = logs.get(__name__)
 
 T = TypeVar("T")
 Session: TypeAlias = AsyncSession
 Event: TypeAlias = Mapping[str, Any]
-
-KEEPALIVE: dict[str, Any] = {
-    # A connection whose other end vanished without a word is noticed in about a minute, not in the
-    # two hours of Linux's defaults: until then a guest's PIN would wait behind it.
-    "keepalives": 1,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,  # milliseconds
-    "connect_timeout": 5,  # seconds
-    # A database made with SQL_ASCII would otherwise give bytes where text is meant.
-    "client_encoding": "utf8",
-}
-
-WEB_LIMITS = "-c lock_timeout=1s -c statement_timeout=1400ms"
-"""A sender that waits gets its 503 before it gives up (Cloudbeds: 2 s)."""
-WORKER_LIMITS = "-c lock_timeout=10s -c statement_timeout=30s -c plan_cache_mode=force_custom_plan"
-"""A plan cached while the job table was tiny makes a check-in burst quadratic (queues.md, E22)."""
 
 
 class Database:
@@ -53,13 +37,14 @@ class Database:
         self,
         url: str,
         *,
-        limits: str = WORKER_LIMITS,
+        limits: Mapping[str, str] = WORKER_LIMITS,
         pool_size: int = 10,
         name: str = "pinqueue",
         listener: Callable[[Event], None] | None = None,
     ) -> None:
         """`listener` is told each event that a transaction announced, once that has committed."""
         self._listener = listener
+        self._limits, self._pooled = limits, False
         self.engine: AsyncEngine = create_async_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
@@ -67,9 +52,15 @@ class Database:
             pool_timeout=1.0 if limits is WEB_LIMITS else 30.0,
             pool_pre_ping=True,
             hide_parameters=True,  # an error must not print the row it failed on
-            connect_args={**KEEPALIVE, "options": limits, "application_name": name},
+            connect_args={
+                **KEEPALIVE,
+                "options": lines.options(limits),
+                "application_name": name,
+                "async_creator_fn": self._connect,
+            },
         )
         event.listen(self.engine.sync_engine, "handle_error", _forget_the_row)
+        event.listen(self.engine.sync_engine, "begin", self._limit)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -96,6 +87,27 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    async def _connect(self, *words: Any, **told: Any) -> psycopg.AsyncConnection[Any]:
+        line = await lines.connect(*words, **told)
+        try:
+            self._pooled = await lines.is_pooled(line)
+        except BaseException:
+            await line.close()
+            raise
+        if self._pooled:
+            # A prepared statement stays with the session that prepared it, and that is another's
+            # in the next transaction.
+            line.prepare_threshold = None
+        return line
+
+    def _limit(self, connection: Connection) -> None:
+        """Behind a pooler a session has no limits of ours: each transaction brings its own."""
+        if self._pooled:
+            settings = (
+                f"set_config('{name}', '{value}', true)" for name, value in self._limits.items()
+            )
+            connection.exec_driver_sql(f"SELECT {', '.join(settings)}")
 
 
 _ANNOUNCED = "announced"
@@ -144,8 +156,15 @@ def _forget_the_row(context: ExceptionContext) -> None:
 
 
 def sqlalchemy_url(url: str) -> URL:
-    """A libpq URL with the one driver that both the ORM and the queue speak."""
-    return make_url(url).set(drivername="postgresql+psycopg")
+    """What libpq reads in a URL, several hosts too, for the one driver that ORM and queue speak."""
+    told = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    return URL.create(
+        "postgresql+psycopg",
+        username=told.pop("user", None),
+        password=told.pop("password", None),
+        database=told.pop("dbname", None),
+        query=told,
+    )
 
 
 def _cause(error: Exception) -> str:

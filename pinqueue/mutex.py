@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
 
-from pinqueue import logs
-from pinqueue.db import KEEPALIVE
+from pinqueue import lines, logs
 from pinqueue.errors import DatabaseUnavailable
+from pinqueue.lines import KEEPALIVE, LOCKS_LIMITS
 
 log = logs.get(__name__)
 
 T = TypeVar("T")
 
+KEEP_EVERY = 10.0
+"""Seconds, well below the `idle_session_timeout` of LOCKS_LIMITS."""
 NAMESPACE = 0x50510000_00000000  # "PQ": keeps our keys apart from other programs' in the database
 
 
@@ -29,6 +31,10 @@ class Mutex:
 
     Never a pooled connection: a lock stays with the session that took it, and a pool hands sessions
     around. A session may take its own lock again, so tasks of this process are told apart here.
+
+    The server ends a session that is silent for half a minute, and frees its locks: those of a
+    process that stands still, or was cut off, would shut every other worker out for as long. So a
+    process that lives keeps it from falling silent, by `keep`.
     """
 
     def __init__(self, url: str) -> None:
@@ -58,6 +64,14 @@ class Mutex:
         finally:
             self._held.discard(access_code_id)
 
+    async def keep(self) -> None:
+        """Keep the session, and what it holds, until cancelled."""
+        while True:
+            await asyncio.sleep(KEEP_EVERY)
+            if (connection := self._connection) is not None:
+                with suppress(psycopg.OperationalError):  # the next who needs it connects anew
+                    await connection.execute("SELECT")
+
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
@@ -84,8 +98,12 @@ class Mutex:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
                 try:
-                    self._connection = await psycopg.AsyncConnection.connect(
-                        self._url, autocommit=True, application_name="pinqueue-mutex", **KEEPALIVE
+                    self._connection = await lines.connect(
+                        self._url,
+                        autocommit=True,
+                        options=lines.options(LOCKS_LIMITS),
+                        application_name="pinqueue-mutex",
+                        **KEEPALIVE,
                     )
                 except psycopg.OperationalError as error:
                     raise DatabaseUnavailable("no connection for locks to be had") from error

@@ -20,8 +20,8 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback
 
-from pinqueue import logs
-from pinqueue.db import KEEPALIVE, WORKER_LIMITS
+from pinqueue import lines, logs
+from pinqueue.lines import KEEPALIVE, WORKER_LIMITS
 from pinqueue.together import Together
 
 log = logs.get(__name__)
@@ -30,7 +30,7 @@ LOOK_EVERY = 5.0
 """Seconds between looks at what is due next: what is notified of is due within 30 seconds."""
 CONNECTIONS = 4
 """One fetches, one writes ends, one is for heartbeats; one that listens comes on top."""
-LIMITS = f"{WORKER_LIMITS} -c enable_sort=off"
+LIMITS = {**WORKER_LIMITS, "enable_sort": "off"}
 """Told by statistics from when hardly a job waited, PostgreSQL would read an index of all that wait
 and sort the few it thinks to find, rather than take the one that has them in order."""
 AGAIN_AFTER = 0.01
@@ -109,11 +109,16 @@ def app(url: str, *, concurrency: int, counted: bool = True) -> procrastinate.Ap
     async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
         # Each statement is a transaction of its own: without BEGIN and COMMIT as two more.
         await connection.set_autocommit(True)
+        lines.note(connection)
 
     made = procrastinate.App(
         connector=procrastinate.PsycopgConnector(
             conninfo=url,
-            kwargs={**KEEPALIVE, "options": LIMITS, "application_name": "pinqueue-jobs"},
+            kwargs={
+                **KEEPALIVE,
+                "options": lines.options(LIMITS),
+                "application_name": "pinqueue-jobs",
+            },
             configure=configure,
             min_size=2,
             max_size=CONNECTIONS,

@@ -14,12 +14,15 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from alembic import command
-from pinqueue.db import KEEPALIVE, Session, sqlalchemy_url
+from pinqueue import lines
+from pinqueue.db import Session, sqlalchemy_url
 from pinqueue.errors import DatabaseUnavailable, SchemaWrong
+from pinqueue.lines import KEEPALIVE
 
 
 def migrate(url: str, revision: str = "head") -> None:
     """Bring the database to a revision. Safe to run from several processes at once."""
+    lines.insist_own_session(url)  # it holds the lock that keeps those apart
     try:
         command.upgrade(_config(url), revision)
     except OperationalError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -17,13 +18,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pinqueue import api, logs, store, webhooks
+from pinqueue import api, lines, logs, store, webhooks
 from pinqueue.api import docs
 from pinqueue.api.routes import BY_EVERY_BODY, Declared, served
 from pinqueue.api.shapes import Error, OfSender, Ok, Taken, Unauthorized, Unready
 from pinqueue.config import STORE, Settings
-from pinqueue.db import WEB_LIMITS, Database
+from pinqueue.db import Database
 from pinqueue.errors import DatabaseUnavailable
+from pinqueue.lines import WEB_LIMITS
 from pinqueue.metrics import OTHER, Metrics
 from pinqueue.monitoring import Monitor
 from pinqueue.reservations import Planner
@@ -77,6 +79,7 @@ def create_app(settings: Settings) -> Starlette:
         )
         counts = Metrics()
         monitor = Monitor(apart, counts)
+        watching = asyncio.create_task(lines.watch(settings.database_url))
         async with monitor.adding():
             yield {
                 "settings": settings,
@@ -87,6 +90,8 @@ def create_app(settings: Settings) -> Starlette:
                 "monitor": monitor,
                 "limits": Limits(settings.source_rate, settings.stranger_rate),
             }
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await apart.close()
         await db.close()
 

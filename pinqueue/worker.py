@@ -13,11 +13,12 @@ from typing import Any
 import procrastinate
 import psycopg
 
-from pinqueue import deliveries, fetching, forgetting, hashing, hooks, logs, ringing, sweep
+from pinqueue import deliveries, fetching, forgetting, hashing, hooks, lines, logs, ringing, sweep
 from pinqueue.alarms import DELIVER
 from pinqueue.config import LOCK_CLOUD, STORE, Settings
-from pinqueue.db import KEEPALIVE, Database
+from pinqueue.db import Database
 from pinqueue.errors import DatabaseUnavailable, PinQueueError
+from pinqueue.lines import KEEPALIVE
 from pinqueue.locks import LockGateway
 from pinqueue.metrics import Metrics
 from pinqueue.monitoring import Monitor
@@ -110,6 +111,9 @@ async def run(
             await hashing.hash_ahead(db, bench.planner.sealer)
             await asyncio.sleep(hashing.EVERY)
 
+    async def watch() -> None:
+        await lines.watch(settings.database_url)
+
     logging.getLogger("procrastinate.worker").addFilter(_no_traceback_of_the_foreseen)
     log.info("worker-started", concurrency=concurrency, queues=list(queues))
     try:
@@ -121,6 +125,8 @@ async def run(
                 _keep_up("sweep", sweep_now_and_then, stopping),
                 _keep_up("hashing", hash_now_and_then, stopping),
                 _keep_up("forgetting", forget_now_and_then, stopping),
+                _keep_up("mutex", mutex.keep, stopping),
+                _keep_up("watch", watch, stopping),
             )
     finally:
         await listeners.close()

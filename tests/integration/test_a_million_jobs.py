@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import event
 
 from pinqueue import jobs
-from pinqueue.db import WEB_LIMITS, Database, Session, driver_connection
+from pinqueue.db import Database, Session, driver_connection
+from pinqueue.lines import WEB_LIMITS
 from pinqueue.schedule import LATE_AFTER
 from pinqueue.store import deliveries, queue, sweeping
 from pinqueue.store.queue import STATES, JobFilter

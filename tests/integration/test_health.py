@@ -18,7 +18,8 @@ import pytest
 
 from pinqueue import health, mutex, sweep
 from pinqueue.config import Settings
-from pinqueue.db import WEB_LIMITS, Database
+from pinqueue.db import Database
+from pinqueue.lines import WEB_LIMITS
 from pinqueue.locks import tuya_endpoint
 from pinqueue.locks.tuya_requests import Writer
 from pinqueue.operations import Workbench

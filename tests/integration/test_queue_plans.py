@@ -13,7 +13,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from pinqueue import ringing
-from pinqueue.db import KEEPALIVE
+from pinqueue.lines import KEEPALIVE, options
 from tests.queueing import QUEUE
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +78,11 @@ class Session:
 async def session(database_url: str) -> AsyncIterator[Session]:
     """Statistics come when a test says so, not when autovacuum has its turn."""
     connecting = psycopg.AsyncConnection.connect(
-        database_url, autocommit=True, row_factory=dict_row, options=ringing.LIMITS, **KEEPALIVE
+        database_url,
+        autocommit=True,
+        row_factory=dict_row,
+        options=options(ringing.LIMITS),
+        **KEEPALIVE,
     )
     async with await connecting as connection:
         await connection.execute("SET statement_timeout = 0")  # to insert a million

@@ -302,7 +302,7 @@ async def test_a_job_that_broke_counts_as_a_rescue(bench: Workbench) -> None:
 async def test_an_operation_that_cannot_be_rescued_holds_up_no_other(
     settings: Settings, bench: Workbench, why: str
 ) -> None:
-    impatient = Database(settings.database_url, limits="-c lock_timeout=200ms", pool_size=3)
+    impatient = Database(settings.database_url, limits={"lock_timeout": "200ms"}, pool_size=3)
     for number in range(3):
         await book(bench, reservation_id=f"res-{number}")
     if why == "stalled":

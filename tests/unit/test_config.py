@@ -170,6 +170,8 @@ def test_a_typed_duration_that_is_wrong_names_its_option() -> None:
     ("name", "value", "fault"),
     [
         ("database_url", "mysql://db/pinqueue", "postgresql://"),
+        ("database_url", "postgresql://me:canary word@db/pinqueue", "percent-encoded"),
+        ("database_url", "postgresql://a,b/pinqueue", "add target_session_attrs=read-write"),
         ("secret_keys", "c2hvcnQ=", "key 1 is not a Fernet key"),
         ("secret_keys", f"{KEY},canaré", "key 2 is not a Fernet key"),
         ("pin_pepper", "canary-too-short", "shorter than 32"),

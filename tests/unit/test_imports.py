@@ -29,6 +29,7 @@ LAYERS = """
     alarms ringing hashing rotating
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
+    lines
     locks metrics patience together
     pins schedule lifecycle tellings config logs tables
     errors simulator
@@ -43,7 +44,7 @@ HOMES = {
     "jinja2": "api",
     "procrastinate": "alarms ringing tasks worker",
     "prometheus_client": "metrics",
-    "psycopg": "db mutex ringing worker embedded bench",
+    "psycopg": "config lines db mutex ringing worker embedded bench",
     "pydantic": "api config webhooks",
     "pydantic_core": "api webhooks",
     "pydantic_settings": "config",
