@@ -205,17 +205,20 @@ class EmbeddedPostgres:
         half.mkdir(mode=0o700)
         if self._account is not None:
             os.chown(half, *self._account)
-        done = self._run(
+        done = self._make_data(half)
+        if done.returncode != 0:
+            raise ConfigInvalid(f"no data could be made in {half}: {done.stderr.strip()}")
+        half.rename(self._pgdata)
+        _sync(self.data_dir)
+
+    def _make_data(self, folder: Path) -> subprocess.CompletedProcess[str]:
+        return self._run(
             "initdb",
-            *("-D", str(half), "--username=postgres", "--auth=trust", "--no-instructions"),
+            *("-D", str(folder), "--username=postgres", "--auth=trust", "--no-instructions"),
             # The built-in locale sorts alike on every machine: a new glibc breaks no index.
             *("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             *(["--no-sync"] if self._settings.get("fsync") == "off" else []),
         )
-        if done.returncode != 0:
-            raise ConfigInvalid(f"initdb failed on {half}: {done.stderr.strip()}")
-        half.rename(self._pgdata)
-        _sync(self.data_dir)
 
     def _check_version(self) -> None:
         file = self._pgdata / "PG_VERSION"

@@ -151,7 +151,7 @@ def _shut(line: psycopg.AsyncConnection[Any]) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
-ROUNDS = 5
+ROUNDS = 20
 
 
 def insist_own_session(url: str) -> None:
@@ -159,12 +159,13 @@ def insist_own_session(url: str) -> None:
     transaction: it would give a process's locks to others, and others' to it.
 
     One transaction of another client in between is enough to be given another session, or to see
-    ours given away. A pooler that is busy may hide that once, hardly several times.
+    ours given away. A pooler that is busy may hide that some times, hardly so often.
     """
+    asked = {**KEEPALIVE, "prepare_threshold": None}  # which such a pooler would not bear
     try:
         with (
-            psycopg.connect(url, autocommit=True, **KEEPALIVE) as first,
-            psycopg.connect(url, **KEEPALIVE) as other,
+            psycopg.connect(url, autocommit=True, **asked) as first,
+            psycopg.connect(url, **asked) as other,
         ):
             ours = _session(first)
             for _ in range(ROUNDS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,6 +34,8 @@ log = logs.get(__name__)
 
 HEARTBEAT_EVERY = 5.0
 GRACEFUL_STOP = 15.0
+STUCK_AFTER = 120.0
+"""Seconds without a turn of the event loop after which the process ends itself."""
 BESIDE_AT_A_TIME = 4
 """Deliveries, and bookings fetched: other people's servers, beside the operations."""
 RESTART_AFTER = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one repeats
@@ -127,6 +130,7 @@ async def run(
                 _keep_up("forgetting", forget_now_and_then, stopping),
                 _keep_up("mutex", mutex.keep, stopping),
                 _keep_up("watch", watch, stopping),
+                _keep_up("watchdog", _feed_watchdog, stopping),
             )
     finally:
         await listeners.close()
@@ -135,6 +139,18 @@ async def run(
         await db.close()
         await gateway.close()
     log.info("worker-stopped")
+
+
+async def _feed_watchdog() -> None:
+    """Code that blocks the event loop would stop everything, silently and for ever. Where nobody
+    comes by here any more, the process ends with what each thread was at (files and lines, no
+    values), and whoever keeps it up starts another."""
+    try:
+        while True:
+            faulthandler.dump_traceback_later(STUCK_AFTER, exit=True)
+            await asyncio.sleep(HEARTBEAT_EVERY)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _no_traceback_of_the_foreseen(record: logging.LogRecord) -> bool:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
@@ -79,13 +79,25 @@ class Deployment:
             await asyncio.sleep(0.1)
 
 
+class Server(Protocol):
+    """PostgreSQL for a bench."""
+
+    def __init__(self, data_dir: Path, *, settings: Mapping[str, str]) -> None: ...
+
+    def start(self) -> str:
+        """Gives its URL; also where it was stopped."""
+
+    def stop(self) -> None:
+        """Safe to repeat."""
+
+
 @dataclass(frozen=True)
 class Ground:
     """The server that all rounds of a run share, and the peer where one was asked for."""
 
     folder: Path
     url: str
-    server: embedded.EmbeddedPostgres
+    server: Server
     peer: Peer | None
     numbers: count[int]
 
@@ -96,10 +108,12 @@ class Ground:
 
     @asynccontextmanager
     async def deployment(
-        self, settings: Mapping[str, str] | None = None
+        self,
+        settings: Mapping[str, str] | None = None,
+        lead: Callable[[Mapping[str, str]], Mapping[str, str]] = dict,
     ) -> AsyncIterator[Deployment]:
         """A migrated database of its own for the block, with no process on it yet; `settings` are
-        its processes' own."""
+        its processes' own, and `lead` tells them another way than ours to their servers."""
         name = f"round_{next(self.numbers)}"
         url = make_url(self.url).set(database=name).render_as_string(hide_password=False)
         environment = {
@@ -111,7 +125,7 @@ class Ground:
         read = up.read_settings_with(environment)
         await self._make(name)
         db = Database(url, pool_size=2, name="pinqueue-bench")
-        children = Children(environment, self.log_file)
+        children = Children(lead(environment), self.log_file)
         try:
             yield Deployment(read, db, Planner(sealing.sealer(read), read.lead), children)
         finally:
@@ -135,7 +149,11 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(peer: Path | None, tell: Callable[[str], None]) -> AsyncIterator[Ground]:
+async def ground(
+    peer: Path | None,
+    tell: Callable[[str], None],
+    make_server: type[Server] = embedded.EmbeddedPostgres,
+) -> AsyncIterator[Ground]:
     """PostgreSQL, and beside it the peer from that folder; all gone when the block ends."""
     async with AsyncExitStack() as stack:
         folder = Path(
@@ -144,7 +162,7 @@ async def ground(peer: Path | None, tell: Callable[[str], None]) -> AsyncIterato
             )
         )
         tell("starting PostgreSQL" + " and the peer" * (peer is not None))
-        server = embedded.EmbeddedPostgres(folder / "data", settings=SERVER)
+        server = make_server(folder / "data", settings=SERVER)
         stack.callback(server.stop)
         url = await finished(server.start)
         await finished(lambda: schema.migrate(url))

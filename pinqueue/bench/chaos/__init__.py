@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,15 +15,19 @@ from sqlalchemy import insert
 from standardwebhooks import Webhook
 
 from pinqueue import inventory, jobs
+from pinqueue.bench.chaos.failover import Pair
 from pinqueue.bench.chaos.guests import SOURCE, Guests
 from pinqueue.bench.chaos.havoc import FAULTS, WEB, Havoc
 from pinqueue.bench.chaos.ledgers import compare, left_behind
+from pinqueue.bench.chaos.links import FAILOVER, LINKS, roads
 from pinqueue.bench.ground import Deployment, ground
+from pinqueue.embedded import EmbeddedPostgres
 from pinqueue.errors import InputInvalid
 from pinqueue.models import Listing, ListingLock, Lock
 from pinqueue.processes import answering, free_port
 from pinqueue.simulator import Control
 
+STRIKES = {**FAULTS, **LINKS}
 WORKERS, DOORS = 4, 20
 ARRIVE_EVERY = 0.25
 BETWEEN = (0.0, 0.6)
@@ -45,16 +49,22 @@ async def run(
     """Strike so often, each time with one of these faults (all of them where none is named), and
     tell what became of the guests. Raises InputInvalid."""
     for fault in faults:
-        if fault not in FAULTS:
-            raise InputInvalid("fault", f"must be one of {', '.join(FAULTS)}, not {fault!r}")
-    chosen = list(faults) or list(FAULTS)
-    async with ground(None, tell) as place, place.deployment(SETTINGS) as deployment:
+        if fault not in STRIKES:
+            raise InputInvalid("fault", f"must be one of {', '.join(STRIKES)}, not {fault!r}")
+    chosen = list(faults) or list(STRIKES)
+    async with AsyncExitStack() as stack:
+        server = Pair if FAILOVER in chosen else EmbeddedPostgres
+        place = await stack.enter_async_context(ground(None, tell, server))
+        by = await stack.enter_async_context(roads(chosen))
+        deployment = await stack.enter_async_context(place.deployment(SETTINGS, by.lead))
         tell(f"{strikes} strikes of {', '.join(chosen)}, seed {seed}")
         async with _house(deployment) as (guests, control, workers):
-            havoc = Havoc(place, deployment, control, workers, random.Random(seed))  # noqa: S311
+            dice = random.Random(seed)  # noqa: S311
+            havoc = Havoc(place, deployment, control, workers, dice, by)
             havoc.make_cloud_lie(seed)
             by_hand = await _strike(deployment, guests, havoc, chosen, strikes, tell)
-            verdict = await compare(deployment, control, guests)
+            verdict = await compare(deployment, control, guests, havoc.over)
+        await by.close()
         left = await left_behind(deployment)
     return {
         "seed": seed,
@@ -129,7 +139,7 @@ async def _strike(
         for number in range(1, strikes + 1):
             await _some_work(deployment)
             await asyncio.sleep(havoc.random.uniform(*BETWEEN))
-            await havoc.strike(havoc.random.choice(chosen))
+            await havoc.strike(havoc.random.choice(chosen), STRIKES)
             if number % 50 == 0:
                 tell(f"  {number} strikes, {len(guests.taken)} guests, {len(guests.left)} left")
         await havoc.end()

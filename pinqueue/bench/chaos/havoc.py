@@ -6,11 +6,14 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from pinqueue.bench.chaos.roads import Roads
 from pinqueue.bench.ground import Deployment, Ground
+from pinqueue.errors import DatabaseUnavailable
 from pinqueue.processes import finished
 from pinqueue.simulator import Control
 
@@ -36,14 +39,26 @@ class Havoc:
     control: Control
     workers: list[str]
     random: random.Random
+    roads: Roads = field(default_factory=Roads)
     struck: dict[str, int] = field(default_factory=dict)
+    over: list[tuple[str, datetime]] = field(default_factory=list)
+    """Each fault, and the database's time when it was over and what it struck could go on."""
     _frozen: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def strike(self, fault: str) -> None:
-        if fault == "freeze-worker" and self._frozen:
-            return  # one at a time
-        await FAULTS[fault](self)
+    async def strike(self, fault: str, strikes: Strikes) -> None:
+        await strikes[fault](self)
         self.struck[fault] = self.struck.get(fault, 0) + 1
+        self.over.append((fault, await self._now()))
+
+    async def _now(self) -> datetime:
+        while True:
+            try:
+                (row,) = await self.deployment.rows("SELECT clock_timestamp() AS now")
+            except DatabaseUnavailable:
+                await asyncio.sleep(0.05)  # our own connections are struck as well
+            else:
+                now: datetime = row["now"]
+                return now
 
     async def kill_worker(self) -> None:
         """The one that runs longest, so that each does some work before it dies."""
@@ -59,8 +74,13 @@ class Havoc:
             await asyncio.sleep(0.05)  # it is just being started again
 
     async def freeze_worker(self) -> None:
-        """It thaws in the middle of what it did, long after it counts as dead."""
-        thawing = asyncio.create_task(self._freeze(self.random.choice(self.workers)))
+        """It thaws in the middle of what it did, long after it counts as dead. One worker always
+        goes on."""
+        while len(self._frozen) >= len(self.workers) - 1:
+            await asyncio.wait(self._frozen, return_when=asyncio.FIRST_COMPLETED)
+        frozen = {thawing.get_name() for thawing in self._frozen}
+        worker = self.random.choice([one for one in self.workers if one not in frozen])
+        thawing = asyncio.create_task(self._freeze(worker), name=worker)
         self._frozen.add(thawing)
         thawing.add_done_callback(self._frozen.discard)
 
@@ -96,7 +116,9 @@ class Havoc:
         await asyncio.gather(*self._frozen, return_exceptions=True)
 
 
-FAULTS: dict[str, Callable[[Havoc], Awaitable[None]]] = {
+Strikes = Mapping[str, Callable[[Havoc], Awaitable[None]]]
+
+FAULTS: Strikes = {
     "kill-worker": Havoc.kill_worker,
     "kill-web": Havoc.kill_web,
     "freeze-worker": Havoc.freeze_worker,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
 from typing import Any
 
 from pinqueue.bench.chaos.guests import Guests
@@ -30,12 +33,59 @@ LATE = """
     SELECT coalesce(percentile_cont(0.99) WITHIN GROUP (
         ORDER BY extract(epoch FROM first_claimed_at - due_at)), 0) FROM operations
 """
+INCOMPLETE = """
+    SELECT stay FROM unnest(CAST(:stays AS text[])) stay
+    WHERE (SELECT count(*) FROM webhook_events WHERE event_id = 'reservation-created-' || stay) <> 1
+       OR (SELECT count(*) FROM reservations WHERE id = stay) <> 1
+       OR (SELECT count(*) FROM access_codes WHERE reservation_id = stay) <> 1
+       OR (SELECT array_agg(DISTINCT kind ORDER BY kind)
+           FROM operations operation JOIN access_codes code ON code.id = access_code_id
+           WHERE code.reservation_id = stay
+             AND EXISTS (SELECT FROM job_records WHERE operation_id = operation.id))
+          IS DISTINCT FROM ARRAY['generate', 'revoke']
+"""
+DONE_TWICE = """
+    SELECT 'operation ' || (args ->> 'operation_id') AS told FROM procrastinate_jobs
+    WHERE status = 'succeeded' AND queue_name IN ('generate_pin', 'revoke_pin')
+    GROUP BY args ->> 'operation_id' HAVING count(*) > 1
+"""
+OVERWRITTEN = """
+    SELECT DISTINCT late.reservation_id || ': ' || late.event || ' after ' || before.event AS told
+    FROM audit_events late
+    JOIN audit_events before
+      ON before.access_code_id = late.access_code_id AND before.id < late.id
+    WHERE (before.event = 'code:revoked' AND late.event LIKE 'code:%')
+       OR (before.event = 'revoke:started' AND late.event IN ('code:sent', 'code:active'))
+"""
+REFUSED = """
+    SELECT coalesce(sum(value), 0) FROM metric_totals
+    WHERE name = 'pinqueue_operations_total' AND labels ->> 'outcome' = 'overtaken'
+"""
+DONE_AGAIN = """
+    SELECT extract(epoch FROM min(finished_at) - CAST(:at AS timestamptz)) AS seconds FROM tries
+    WHERE started_at > :at AND outcome <> 'rescued'
+"""
+TAKEN_AGAIN = """
+    SELECT extract(epoch FROM min(received_at) - CAST(:at AS timestamptz)) AS seconds
+    FROM webhook_events WHERE received_at > :at
+"""
 OVERDUE = "SELECT count(*) FROM audit_overdue_pins"
 LOCKS_HELD = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
 CONNECTED = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name LIKE 'pinqueue-w%'
 """
+
+
+AGAIN_WITHIN = {
+    "restart-database": 15.0,
+    "break-connections": 15.0,
+    "failover": 30.0,
+    # From when new connections are heard again; up to 20 seconds come before.
+    "silence-database": 100.0,
+    "silence-cloud": 100.0,
+}
+"""Seconds from the end of a fault until something that began after it is done, at the latest."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +104,48 @@ class Verdict:
     """The longest from a try whose worker died to the next."""
     late_p99_seconds: float
     overdue: int
+    incomplete: list[str]
+    """Stays whose event was answered 2xx, and of which not every row is there, once."""
+    done_twice: list[str]
+    """Operations that more than one job has done."""
+    overwritten: list[str]
+    """States that were written after what ended them."""
+    refused: int
+    """Writes of workers whose claim had been taken over."""
+    done_again_seconds: dict[str, dict[str, float]]
+    """By fault, from its end until a worker has done what it began after it."""
+    taken_again_seconds: dict[str, dict[str, float]]
+    """The same of the next webhook."""
+
+    @property
+    def slow(self) -> list[str]:
+        """Faults after which it took too long until something was done."""
+        again = self.done_again_seconds
+        return [f for f, most in AGAIN_WITHIN.items() if f in again and again[f]["worst"] > most]
 
     @property
     def holds(self) -> bool:
-        return not (self.lost or self.duplicated or self.orphaned or self.overdue)
+        return not (
+            self.lost
+            or self.duplicated
+            or self.orphaned
+            or self.overdue
+            or self.incomplete
+            or self.overwritten
+            or self.slow
+        )
 
     def as_json(self) -> dict[str, Any]:
-        return {**vars(self), "holds": self.holds}
+        return {**vars(self), "slow": self.slow, "holds": self.holds}
 
 
-async def compare(deployment: Deployment, control: Control, guests: Guests) -> Verdict:
+async def compare(
+    deployment: Deployment,
+    control: Control,
+    guests: Guests,
+    over: Sequence[tuple[str, datetime]],
+) -> Verdict:
+    """`over` tells when each strike was."""
     codes = await deployment.rows(CODES)
     ours = {(code["lock"], code["name"]): code for code in codes}
     done = {code["stay"] for code in codes if code["state"] == "revoked" and code["was_active"]}
@@ -82,7 +164,33 @@ async def compare(deployment: Deployment, control: Control, guests: Guests) -> V
         run_again_seconds=round(await deployment.value(AGAIN), 1),
         late_p99_seconds=round(await deployment.value(LATE), 1),
         overdue=int(await deployment.value(OVERDUE)),
+        incomplete=await _told(deployment, INCOMPLETE, stays=sorted(guests.taken)),
+        done_twice=await _told(deployment, DONE_TWICE),
+        overwritten=await _told(deployment, OVERWRITTEN),
+        refused=int(await deployment.value(REFUSED)),
+        done_again_seconds=await _again(deployment, DONE_AGAIN, over),
+        taken_again_seconds=await _again(deployment, TAKEN_AGAIN, over),
     )
+
+
+async def _told(deployment: Deployment, query: str, **parameters: object) -> list[str]:
+    rows = await deployment.rows(query, **parameters)
+    return sorted(str(next(iter(row.values()))) for row in rows)
+
+
+async def _again(
+    deployment: Deployment, query: str, over: Sequence[tuple[str, datetime]]
+) -> dict[str, dict[str, float]]:
+    """After the last strikes there may have been nothing to do any more."""
+    took: dict[str, list[float]] = {}
+    for fault, at in over:
+        (row,) = await deployment.rows(query, at=at)
+        if row["seconds"] is not None:
+            took.setdefault(fault, []).append(float(row["seconds"]))
+    return {
+        fault: {"median": round(median(seconds), 1), "worst": round(max(seconds), 1)}
+        for fault, seconds in took.items()
+    }
 
 
 async def _story(deployment: Deployment, stay: str) -> str:

@@ -1,0 +1,55 @@
+"""What strikes between our processes and their servers: a failover, and networks that fall silent.
+What they need is made only where they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from pinqueue.bench.chaos.failover import Pair
+from pinqueue.bench.chaos.havoc import Havoc, Strikes
+from pinqueue.bench.chaos.roads import Road, Roads
+from pinqueue.processes import finished
+
+FAILOVER, SILENT_DATABASE, SILENT_CLOUD = "failover", "silence-database", "silence-cloud"
+SILENT = (1.0, 20.0)
+"""Seconds for which new connections are lost too; those that were open stay so for ever."""
+
+
+def roads(chosen: Sequence[str]) -> Roads:
+    """Those that these faults need."""
+    servers = 2 if FAILOVER in chosen else 1
+    return Roads(
+        database=[Road() for _ in range(servers)] if SILENT_DATABASE in chosen else [],
+        cloud=[Road()] if SILENT_CLOUD in chosen else [],
+    )
+
+
+async def fail_over(havoc: Havoc) -> None:
+    pair = havoc.ground.server
+    assert isinstance(pair, Pair)  # noqa: S101  # made where this fault is among the chosen
+    await finished(pair.prepare)
+    await finished(pair.fail_over)
+
+
+async def silence_database(havoc: Havoc) -> None:
+    await _silence(havoc, havoc.roads.database)
+
+
+async def silence_cloud(havoc: Havoc) -> None:
+    await _silence(havoc, havoc.roads.cloud)
+
+
+async def _silence(havoc: Havoc, roads: Sequence[Road]) -> None:
+    for road in roads:
+        road.fall_silent()
+    await asyncio.sleep(havoc.random.uniform(*SILENT))
+    for road in roads:
+        road.speak()
+
+
+LINKS: Strikes = {
+    FAILOVER: fail_over,
+    SILENT_DATABASE: silence_database,
+    SILENT_CLOUD: silence_cloud,
+}

@@ -1,0 +1,68 @@
+"""The primary dies and its standby takes over: both processes find it, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pinqueue import schema
+from pinqueue.bench.chaos.failover import Pair
+from pinqueue.simulator import Control
+from tests.acceptance.processes import House, Shell, answers, post, stay, until
+from tests.conftest import settings_values
+
+LOCKS = {"sim-zigbee-1": "zigbee", "sim-zigbee-2": "zigbee"}
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with tempfile.TemporaryDirectory(prefix="pinqueue-test-", dir="/tmp") as folder:
+        pair = Pair(Path(folder) / "data", settings={"fsync": "off"})
+        try:
+            yield pair
+        finally:
+            pair.stop()
+
+
+@pytest.fixture
+def house_on_pair(pair: Pair, tuya: str, tmp_path: Path, shell: Shell) -> Iterator[House]:
+    url = pair.start()
+    schema.migrate(url)
+    values = {**settings_values(url, tuya), "tuya_grace": "2s"}
+    ours = {f"PINQUEUE_{name.upper()}": value for name, value in values.items()}
+    house = House({**os.environ, **ours}, tmp_path, shell)
+    yield house
+    house.end()
+
+
+def test_r9_after_a_failover_web_and_worker_go_on_and_what_was_taken_is_done_once(
+    pair: Pair, house_on_pair: House, doors: Control
+) -> None:
+    house = house_on_pair
+    house.set_up(LOCKS)
+    doors.settings(zigbee_seconds=0, latency_ms=300)
+    checked = house.run("check", "--json")
+    assert checked.returncode == 0, checked.stderr
+    url, web = house.web()
+    worker = house.worker()
+    assert post(url, stay("res-coming", -60, 3600)).status_code == 200
+    until(
+        lambda: len(house.ask("SELECT FROM access_codes WHERE create_in_doubt_since < now()")), ""
+    )
+    pair.fail_over()  # in the middle of the calls that put it on the doors
+
+    taken_over_at = time.monotonic()
+    answers(f"{url}/readyz", web, within=30)
+    assert post(url, stay("res-late", -60, 3600)).status_code == 200
+    house.reach("active", "res-late", within=30)
+    house.reach("active", "res-coming", within=60)
+    assert time.monotonic() - taken_over_at < 60
+    assert worker.alive()
+    names = [entry["name"] for entry in doors.ledger()]
+    assert len(names) == len(set(names)) == 4
+    assert house.ask("SELECT FROM operations WHERE state = 'failed'") == []
