@@ -29,17 +29,29 @@ def chaos(*options: str) -> dict[str, Any]:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("faults", [["kill-worker"], []], ids=["100 killed workers", "all faults"])
+@pytest.mark.parametrize(
+    ("strikes", "faults"),
+    [
+        pytest.param(100, ["kill-worker"], id="100 killed workers"),
+        pytest.param(10, ["failover"], id="10 failovers"),
+        pytest.param(6, ["silence-database", "silence-cloud"], id="6 silent networks"),
+        pytest.param(60, [], id="all faults"),
+    ],
+)
 def test_r5_whatever_is_killed_each_pin_is_on_its_door_once_and_comes_off(
-    faults: list[str],
+    strikes: int, faults: list[str]
 ) -> None:
-    strikes = 100 if faults else 60
     verdict = chaos(f"--strikes={strikes}", *(f"--fault={fault}" for fault in faults))
     assert verdict["guests"] > strikes
     assert {name: verdict[name] for name in ("lost", "duplicated", "orphaned")} == {
         "lost": [],
         "duplicated": [],
         "orphaned": [],
+    }
+    assert {name: verdict[name] for name in ("incomplete", "overwritten", "slow")} == {
+        "incomplete": [],
+        "overwritten": [],
+        "slow": [],
     }
     assert (verdict["overdue"], verdict["locks_held"], verdict["connections"]) == (0, 0, 0)
     assert verdict["holds"]
