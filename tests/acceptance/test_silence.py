@@ -79,7 +79,7 @@ def test_r11_a_worker_whose_database_fell_silent_goes_on_within_two_minutes(
 
 @pytest.mark.slow
 @SILENT
-def test_r11_what_a_worker_that_stands_still_was_at_is_done_by_another_within_a_minute(
+def test_r11_what_a_worker_that_stands_still_was_at_is_done_by_another(
     house: House, doors: Control
 ) -> None:
     """It lives, its kernel answers, and its locks are its own; and when it goes on, it changes
