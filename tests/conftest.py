@@ -174,13 +174,13 @@ def doors(tuya: str) -> Iterator[Control]:
 
 
 @pytest.fixture
-def seal(settings: Settings) -> Sealer:
-    return sealer(settings)
+def seal() -> Sealer:
+    return sealer(read_settings(**SECRETS, _env_file=None))
 
 
 @pytest.fixture
-def planner(settings: Settings) -> Planner:
-    return Planner(sealer(settings), settings.lead)
+def planner(seal: Sealer) -> Planner:
+    return Planner(seal, read_settings(**SECRETS, _env_file=None).lead)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import psycopg
 import uvicorn
 from psycopg.rows import dict_row
+from starlette.applications import Starlette
 
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database
@@ -197,18 +198,52 @@ def serving(database_url: str, through: str | None = None, **changes: object) ->
     """The application served from a thread; `through` is another way to the same database, and
     `changes` are to its settings."""
     app = create_app(settings_of(through or database_url, **changes))
-    config = uvicorn.Config(app, log_config=None, access_log=False, http=HttpProtocol)
-    server = uvicorn.Server(config)
+    with served(app, http=HttpProtocol) as port, closing(Web(port, database_url)) as web:
+        yield web
+
+
+@contextmanager
+def served(app: Starlette, **config: Any) -> Iterator[int]:
+    """The port of the loopback where a thread serves the application."""
+    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, **config))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web")
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="served")
         thread.start()
         try:
-            until(lambda: server.started, "the web application serves")
-            with closing(Web(listener.getsockname()[1], database_url)) as web:
-                yield web
+            until(lambda: server.started or not thread.is_alive(), "the application serves")
+            assert server.started
+            yield listener.getsockname()[1]
         finally:
-            server.should_exit = True
+            server.stop()
             thread.join()
+
+
+class _Server(uvicorn.Server):
+    """Stops as soon as it is told to and has answered: uvicorn looks ten times a second whether
+    it is, then waits a tenth more, and hundreds of tests would wait with it."""
+
+    _loop: asyncio.AbstractEventLoop
+    _told: asyncio.Event
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop, self._told = asyncio.get_running_loop(), asyncio.Event()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._told.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        await self.lifespan.shutdown()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._told.set)
 
 
 def read_answer(

@@ -30,16 +30,30 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.ready = threading.Event()
         self._own_process = own_process
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self.ready.set()
 
+    async def main_loop(self) -> None:
+        """As uvicorn's, which looks ten times a second whether it is to stop; most tests have a
+        simulator of their own, and would wait for that."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 1.0)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Hang up on everybody first: a call kept waiting on purpose would outlast us."""
+        """Hang up on everybody, and wait no longer than it takes to notice that: a call kept
+        waiting on purpose would outlast us."""
+        for server in self.servers:
+            server.close()
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-        await super().shutdown(sockets)
+        if calls := set(self.server_state.tasks):
+            await asyncio.wait(calls, timeout=0.1)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -55,7 +69,10 @@ class _Server(uvicorn.Server):
         self.stop()
 
     def stop(self) -> None:
+        """Also from another thread."""
         self.should_exit = self.force_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
 
 
 def _server(

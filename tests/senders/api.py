@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from socket import create_server
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.serving import until
+from tests.serving import served
 
 Answer = Callable[["Played", Request], Response]
 
@@ -47,17 +44,9 @@ def playing(played: Played, routes: Mapping[str, Answer]) -> Iterator[Played]:
     app = Starlette(
         routes=[Route(p, _route(played, answer), methods=methods) for p, answer in routes.items()]
     )
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    with create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
-        thread.start()
-        try:
-            until(lambda: server.started, "the sender's API answers")
-            played.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            yield played
-        finally:
-            server.should_exit = True
-            thread.join()
+    with served(app) as port:
+        played.url = f"http://127.0.0.1:{port}"
+        yield played
 
 
 def _route(played: Played, answer: Answer) -> Callable[[Request], Awaitable[Response]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,7 +21,7 @@ from pinqueue.fetchers import Api
 from pinqueue.models import Source
 from pinqueue.reservations import Planner
 from tests import factories
-from tests.serving import Answer, Web, until
+from tests.serving import Answer, Web, served
 
 SECRET = "a-path-secret-of-32-characters-x"
 TODAY = datetime.now(UTC).date()
@@ -96,19 +94,9 @@ class Played:
 
 @contextmanager
 def playing(played: Played) -> Iterator[None]:
-    config = uvicorn.Config(Starlette(routes=played.routes()), log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="api")
-    config.port = 0
-    thread.start()
-    try:
-        until(lambda: server.started, "the API serves")
-        port = server.servers[0].sockets[0].getsockname()[1]
+    with served(Starlette(routes=played.routes())) as port:
         played.url = f"http://127.0.0.1:{port}"
         yield
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def set_up(web: Web, played: Played, *, secret: str = SECRET, api: bool = True) -> None:
