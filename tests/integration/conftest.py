@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from uuid import uuid4
 
 import pytest
 
@@ -14,7 +13,7 @@ from pinqueue.operations import Workbench
 from pinqueue.posting import Poster
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
-from tests.conftest import made_database
+from tests.conftest import Server
 from tests.operating import a_workbench
 from tests.receiving import Receiver, receiving
 from tests.senders import using
@@ -74,20 +73,18 @@ def web(database_url: str) -> Iterator[Web]:
 
 
 @pytest.fixture(scope="module")
-def shared_web(server_url: str, template: str) -> Iterator[Web]:
+def shared_web(server: Server, template: str) -> Iterator[Web]:
     """The same for all tests of a file, which count what each of them adds."""
-    name = f"pinqueue_test_{uuid4().hex[:12]}"
-    with made_database(server_url, name, template) as url, serving(url) as web:
+    with server.database(template) as url, serving(url) as web:
         web.set_up()
         yield web
 
 
 @pytest.fixture(scope="module")
-def every_sender(server_url: str, template: str) -> Iterator[Web]:
+def every_sender(server: Server, template: str) -> Iterator[Web]:
     """A web application with a source of every kind, without its API, and a listing and a lock for
     each, for all tests of a file."""
-    name = f"pinqueue_test_{uuid4().hex[:12]}"
-    with made_database(server_url, name, template) as url, serving(url) as web:
+    with server.database(template) as url, serving(url) as web:
         for sender in SENDERS.values():
             using.set_up(web, sender.kind, sender.secret)
             web.set_up_listing(sender.listing, {f"door-{sender.kind}": "zigbee"})

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
@@ -19,7 +18,7 @@ from pinqueue.lines import WEB_LIMITS
 from pinqueue.schedule import LATE_AFTER
 from pinqueue.store import deliveries, queue, sweeping
 from pinqueue.store.queue import STATES, JobFilter
-from tests.conftest import made_database
+from tests.conftest import Server
 from tests.crowds import BUSY, PAST, QUIET, fill
 
 pytestmark = pytest.mark.anyio
@@ -68,9 +67,8 @@ def variants(owner: dict[str, str]) -> Iterator[tuple[JobFilter, bool, str | Non
 
 
 @pytest.fixture(scope="module")
-def crowded_url(server_url: str, template: str) -> Iterator[str]:
-    name = f"pinqueue_test_{uuid4().hex[:12]}"
-    with made_database(server_url, name, template) as url:
+def crowded_url(server: Server, template: str) -> Iterator[str]:
+    with server.database(template) as url:
         fill(url, 50_000)
         yield url
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -20,7 +19,7 @@ from pinqueue.models import AccessCode
 from pinqueue.reservations import Booking, Planner
 from pinqueue.sealing import sealer
 from tests import factories
-from tests.conftest import SECRETS, made_database
+from tests.conftest import SECRETS, Server
 
 pytestmark = pytest.mark.anyio
 
@@ -74,9 +73,9 @@ _stays = count(1)
 
 
 @pytest.fixture(scope="module")
-def shared_url(server_url: str, template: str) -> Iterator[str]:
+def shared_url(server: Server, template: str) -> Iterator[str]:
     """One database for all cases: each has a stay of its own."""
-    with made_database(server_url, f"pinqueue_test_{uuid4().hex[:12]}", template) as url:
+    with server.database(template) as url:
         yield url
 
 

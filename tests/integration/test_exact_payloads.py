@@ -27,7 +27,7 @@ from pinqueue.simulator import Control
 from pinqueue.simulator import running as simulator_running
 from tests import factories
 from tests.clocks import Clock
-from tests.conftest import made_database, settings_values
+from tests.conftest import Server, settings_values
 from tests.operating import a_workbench, code_of, digits, held, ring
 from tests.senders import guesty, hospitable, lodgify, pinqueue, stays, using
 from tests.senders.cloudbeds import EXAMPLE
@@ -288,10 +288,9 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(server_url: str, template: str) -> Iterator[Stage]:
-    name = f"pinqueue_test_{uuid4().hex[:12]}"
+def stage(server: Server, template: str) -> Iterator[Stage]:
     with (
-        made_database(server_url, name, template) as url,
+        server.database(template) as url,
         simulator_running() as tuya,
         Control(tuya) as doors,
     ):

@@ -20,7 +20,7 @@ from pinqueue.db import sqlalchemy_url
 from pinqueue.errors import SchemaWrong
 from pinqueue.models import Base
 from tests.acceptance.processes import Shell
-from tests.conftest import PYTHON, SECRETS
+from tests.conftest import PYTHON, SECRETS, Server
 
 CHECKOUT = Path(schema.__file__).parents[1]
 
@@ -136,15 +136,13 @@ def shell() -> Iterator[Shell]:
 
 
 @pytest.fixture
-def plain_role(server_url: str) -> Iterator[str]:
+def plain_role(server: Server) -> Iterator[str]:
     """A role that may log in and nothing else. Ask for it before the database it uses."""
     name = f"pinqueue_plain_{uuid4().hex[:12]}"
     made = "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD 'plain'"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL(made).format(sql.Identifier(name)))
+    server.connection.execute(sql.SQL(made).format(sql.Identifier(name)))
     yield name
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+    server.connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
 def as_role(url: str, role: str) -> str:

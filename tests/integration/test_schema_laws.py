@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
-from sqlalchemy import make_url
+
+from tests.conftest import Server
 
 WORLD = """
 INSERT INTO locks (id, device_id, protocol) VALUES ('l1', 'd1', 'zigbee'), ('l2', 'd2', 'wifi');
@@ -128,21 +127,12 @@ LAWS = """
 
 
 @pytest.fixture(scope="module")
-def world_url(server_url: str, template: str) -> Iterator[str]:
+def world_url(server: Server, template: str) -> Iterator[str]:
     """A migrated database with one small world in it. No test here commits."""
-    name = f"pinqueue_laws_{uuid4().hex[:12]}"
-    database = sql.Identifier(name)
-    made = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(template))
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(made)
-    try:
-        url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    with server.database(template) as url:
         with psycopg.connect(url) as connection:
             connection.execute(WORLD.encode())
         yield url
-    finally:
-        with psycopg.connect(server_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from pinqueue import inventory
 from tests import factories
-from tests.conftest import made_database
+from tests.conftest import Server
 from tests.serving import Web, web_process
 
 HEAD = b"POST /webhooks/main HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -25,11 +25,10 @@ JSON = b"Content-Type: application/json\r\n"
 
 @pytest.fixture(scope="module")
 def process_web(
-    server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory
+    server: Server, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Web]:
-    name = f"pinqueue_test_{uuid4().hex[:12]}"
     log = tmp_path_factory.mktemp("web") / "log"
-    with made_database(server_url, name, template) as url, web_process(url, log) as (web, _):
+    with server.database(template) as url, web_process(url, log) as (web, _):
         web.set_up()
         yield web
 
