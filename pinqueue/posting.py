@@ -28,6 +28,7 @@ from standardwebhooks import Webhook
 
 from pinqueue.config import LOOPBACK
 from pinqueue.errors import InputInvalid
+from pinqueue.trust import authorities
 
 WITHIN: Final = 15.0
 """Seconds for a whole try, as Standard Webhooks recommends."""
@@ -82,7 +83,7 @@ class Poster:
     def __init__(self, *, trust: ssl.SSLContext | None = None) -> None:
         """`trust` stands in for the system's certificates. Nothing is sent yet."""
         self._http = httpx2.AsyncClient(
-            verify=trust or True,
+            verify=trust or authorities(),
             trust_env=False,
             follow_redirects=False,
             # Two endpoints may share an address: no connection made for one serves the other.

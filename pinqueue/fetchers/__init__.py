@@ -19,6 +19,7 @@ from pinqueue.errors import InputInvalid, SourceBusy, SourceRefused, SourceUnrea
 from pinqueue.fetchers import cloudbeds, guesty, hospitable, hostaway, lodgify, smoobu, stays
 from pinqueue.fetchers.reading import Rooms
 from pinqueue.reservations import Booking
+from pinqueue.trust import authorities
 
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0)
 LARGEST_ANSWER = 16 * 1024 * 1024
@@ -128,7 +129,9 @@ def _retry_after(answer: httpx2.Response) -> float | None:
 
 
 def http_client() -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+    return httpx2.AsyncClient(
+        verify=authorities(), timeout=TIMEOUT, follow_redirects=False, trust_env=False
+    )
 
 
 def checked_api(kind: str, url: str, token: str, user: str) -> Api:

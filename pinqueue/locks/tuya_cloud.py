@@ -24,6 +24,7 @@ from pinqueue.errors import ConfigInvalid, LockBusy, LockError, LockFaulted, Loc
 from pinqueue.locks.tuya_errors import DEAD_TOKEN, code_of, label_of, refusal
 from pinqueue.locks.tuya_requests import Request, Writer
 from pinqueue.metrics import Metrics
+from pinqueue.trust import authorities
 
 RENEW_BEFORE: Final = 60.0
 """Seconds before its end a token is renewed, so that none dies on its way to Tuya."""
@@ -64,7 +65,7 @@ class TuyaCloud:
         self._token = _NO_TOKEN
         self._renewing = asyncio.Lock()
         self._http = httpx2.AsyncClient(
-            verify=_trusting(ca) if ca else True,
+            verify=_trusting(ca) if ca else authorities(),
             # Neither a proxy nor a certificate that somebody put into the environment comes between
             # us and the doors, and no redirect carries a signed request to another host.
             trust_env=False,

@@ -8,6 +8,8 @@ from typing import Final
 
 import httpx2
 
+from pinqueue.trust import authorities
+
 HOSTS: Final = {
     "cn": "openapi.tuyacn.com",
     "us": "openapi.tuyaus.com",
@@ -48,4 +50,4 @@ async def answers(url: str, ca: str = "") -> bool:
 @cache
 def _trusting(ca: str) -> ssl.SSLContext:
     # Reading the system's certificates takes longer than the question.
-    return ssl.create_default_context(cafile=ca) if ca else httpx2.create_ssl_context()
+    return ssl.create_default_context(cafile=ca) if ca else authorities()

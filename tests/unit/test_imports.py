@@ -30,7 +30,7 @@ LAYERS = """
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
     lines
-    locks metrics patience together
+    locks metrics patience together trust
     pins schedule lifecycle tellings config logs tables
     errors simulator
 """
@@ -39,7 +39,7 @@ HOMES = {
     "alembic": "schema",
     "bcrypt": "sealing",
     "cryptography": "sealing locks.tuya simulator config up",
-    "httpx2": "fetchers locks.tuya simulator processes demo posting bench",
+    "httpx2": "fetchers locks.tuya simulator processes demo posting bench trust",
     "platformdirs": "embedded",
     "jinja2": "api",
     "procrastinate": "alarms ringing tasks worker",
