@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -30,15 +31,21 @@ POLICY = (
 
 
 def pages(table: Iterable[Declared]) -> list[Route]:
-    """Both are made once, when the process starts."""
-    spec = document(table)
-    html = page(spec)
+    """Both are made once, when first asked for: most processes never are."""
+
+    @cache
+    def spec() -> Json:
+        return document(table)
+
+    @cache
+    def html() -> str:
+        return page(spec())
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(spec)
+        return JSONResponse(spec())
 
     async def docs(request: Request) -> Response:
-        return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
+        return HTMLResponse(html(), headers={"Content-Security-Policy": POLICY})
 
     return [Route("/openapi.json", openapi), Route("/docs", docs)]
 
