@@ -82,6 +82,8 @@ class Web:
     database_url: str
     settings: Settings = field(init=False)
     _connection: psycopg.Connection[dict[str, Any]] | None = field(default=None, init=False)
+    _runner: asyncio.Runner | None = field(default=None, init=False)
+    _db: Database = field(init=False)
 
     def __post_init__(self) -> None:
         self.settings = settings_of(self.database_url)
@@ -89,6 +91,9 @@ class Web:
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+        if self._runner is not None:
+            self._runner.run(self._db.close())
+            self._runner.close()
 
     def post(
         self,
@@ -163,15 +168,11 @@ class Web:
 
     def do(self, use: Callable[[Database, Planner], Coroutine[Any, Any, T]]) -> T:
         """Something that a person or another process of ours does in the same database."""
-
-        async def run() -> T:
-            db = Database(self.database_url, pool_size=1, name="pinqueue-tests")
-            try:
-                return await use(db, Planner(sealer(self.settings), self.settings.lead))
-            finally:
-                await db.close()
-
-        return asyncio.run(run())
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+            self._db = Database(self.database_url, pool_size=1, name="pinqueue-tests")
+        planner = Planner(sealer(self.settings), self.settings.lead)
+        return self._runner.run(use(self._db, planner))
 
     def set_up_listing(self, listing: str, locks: dict[str, str]) -> None:
         self.do(lambda db, _: factories.add_listing(db, listing, locks))
