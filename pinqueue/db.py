@@ -51,6 +51,7 @@ class Database:
             max_overflow=0,
             pool_timeout=1.0 if limits is WEB_LIMITS else 30.0,
             pool_pre_ping=True,
+            pool_use_lifo=True,  # what is not needed falls idle, and is ended by the server
             hide_parameters=True,  # an error must not print the row it failed on
             connect_args={
                 **KEEPALIVE,

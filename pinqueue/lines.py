@@ -44,6 +44,9 @@ _SERVERS_END = {
     "tcp_keepalives_interval": "10s",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "20s",
+    # And of one that nothing was heard of, where the network acknowledges all the same: what it
+    # left would fill the server. A session that only has nothing to do is made again when needed.
+    "idle_session_timeout": "60s",
 }
 WEB_LIMITS = {
     # A sender that waits gets its 503 before it gives up (Cloudbeds: 2 s).
@@ -62,9 +65,9 @@ WORKER_LIMITS = {
     **_SERVERS_END,
 }
 LOCKS_LIMITS = {
+    **_SERVERS_END,
     # Locks that nobody asks about any more are free for another worker, whatever became of ours.
     "idle_session_timeout": "30s",
-    **_SERVERS_END,
 }
 
 ASK_EVERY, ANSWER_WITHIN = 5.0, 10.0

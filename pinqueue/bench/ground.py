@@ -25,7 +25,8 @@ from pinqueue.processes import Children, finished, free_port
 from pinqueue.reservations import Planner
 
 SERVER = {
-    "max_connections": "200",
+    # Enough for what several networks leave that fell silent one after the other.
+    "max_connections": "500",
     # When a commit was, not when its transaction began: what was done last is read from that.
     "track_commit_timestamp": "on",
 }

@@ -66,3 +66,27 @@ def test_r9_after_a_failover_web_and_worker_go_on_and_what_was_taken_is_done_onc
     names = [entry["name"] for entry in doors.ledger()]
     assert len(names) == len(set(names)) == 4
     assert house.ask("SELECT FROM operations WHERE state = 'failed'") == []
+
+
+CUT_OFF = "ALTER SYSTEM SET primary_conninfo = ''"
+
+
+def test_r1_an_event_that_the_standby_does_not_have_yet_is_not_answered_2xx(
+    pair: Pair, house_on_pair: House
+) -> None:
+    """The standby hears nothing any more, then takes over: what was answered 2xx must be there."""
+    house = house_on_pair
+    house.set_up(LOCKS)
+    url, web = house.web()
+    first, event = stay("res-0", 3600, 7200), stay("res-1", 3600, 7200)
+    assert post(url, first, "msg_0").status_code == 200
+    standby = pair.standby
+    standby.run(CUT_OFF)
+    standby.run("SELECT pg_reload_conf()")
+    until(lambda: not house.ask("SELECT FROM pg_stat_replication"), "nobody follows")
+    assert {post(url, event, "msg_1").status_code for _ in range(5)} == {503}
+    assert house.ask("SELECT FROM reservations WHERE id = 'res-1'") == []
+    pair.fail_over()
+    answers(f"{url}/readyz", web, within=30)
+    assert house.ask("SELECT id FROM reservations") == [{"id": "res-0"}]
+    assert post(url, event, "msg_1").json() == {"status": "accepted"}

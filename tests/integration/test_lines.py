@@ -197,6 +197,23 @@ async def test_a_mutex_that_is_kept_holds_its_locks_for_as_long_as_its_process_w
     await other.close()
 
 
+async def test_a_session_that_had_nothing_to_do_is_ended_by_the_server_and_made_again(
+    db: Database, database_url: str
+) -> None:
+    limits = {**WEB_LIMITS, "idle_session_timeout": "200ms"}
+    idle = Database(database_url, limits=limits, pool_size=1, name="pinqueue-idle")
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pinqueue-idle'"
+    await now(idle)
+
+    async def ended() -> bool:
+        async with db.transaction() as session:
+            return bool(await session.scalar(text(sessions)) == 0)
+
+    await until(ended)
+    await now(idle)
+    await idle.close()
+
+
 async def test_rows_that_a_process_holds_while_it_stands_still_are_let_go(
     database_url: str,
 ) -> None:

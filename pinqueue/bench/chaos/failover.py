@@ -87,8 +87,7 @@ class Pair:
             self._follow()
         else:
             self._standby.start()
-        assert self._standby is not None  # noqa: S101  # just made
-        members = [conninfo_to_dict(one.url) for one in (self._primary, self._standby)]
+        members = [conninfo_to_dict(one.url) for one in (self._primary, self.standby)]
         hosts = ",".join(str(one["host"]) for one in members)
         ports = ",".join(str(one["port"]) for one in members)
         return (
@@ -106,10 +105,14 @@ class Pair:
         if self._standby is None:
             self._follow()
 
+    @property
+    def standby(self) -> Member:
+        assert self._standby is not None  # noqa: S101  # `prepare` came first
+        return self._standby
+
     def fail_over(self) -> None:
         """Kill the primary; the standby is one when this returns, and stands alone."""
-        dead, standby = self._primary, self._standby
-        assert standby is not None  # noqa: S101  # `prepare` came first
+        dead, standby = self._primary, self.standby
         dead.crash()
         standby.run("SELECT pg_promote()")
         self._primary, self._standby, self._other = standby, None, dead.data_dir

@@ -44,7 +44,7 @@ INCOMPLETE = """
              AND EXISTS (SELECT FROM job_records WHERE operation_id = operation.id))
           IS DISTINCT FROM ARRAY['generate', 'revoke']
 """
-DONE_TWICE = """
+RUNG_TWICE = """
     SELECT 'operation ' || (args ->> 'operation_id') AS told FROM procrastinate_jobs
     WHERE status = 'succeeded' AND queue_name IN ('generate_pin', 'revoke_pin')
     GROUP BY args ->> 'operation_id' HAVING count(*) > 1
@@ -106,8 +106,8 @@ class Verdict:
     overdue: int
     incomplete: list[str]
     """Stays whose event was answered 2xx, and of which not every row is there, once."""
-    done_twice: list[str]
-    """Operations that more than one job has done."""
+    rung_twice: list[str]
+    """Operations for which two jobs rang to their end; the second found nothing to do."""
     overwritten: list[str]
     """States that were written after what ended them."""
     refused: int
@@ -165,7 +165,7 @@ async def compare(
         late_p99_seconds=round(await deployment.value(LATE), 1),
         overdue=int(await deployment.value(OVERDUE)),
         incomplete=await _told(deployment, INCOMPLETE, stays=sorted(guests.taken)),
-        done_twice=await _told(deployment, DONE_TWICE),
+        rung_twice=await _told(deployment, RUNG_TWICE),
         overwritten=await _told(deployment, OVERWRITTEN),
         refused=int(await deployment.value(REFUSED)),
         done_again_seconds=await _again(deployment, DONE_AGAIN, over),

@@ -26,6 +26,10 @@ class Way:
     lost: bool
     ends: list[asyncio.StreamWriter] = field(default_factory=list)
 
+    def end(self) -> None:
+        for end in self.ends:
+            end.transport.abort()
+
 
 class Road:
     """To one server: a Unix socket's path, or a port of this machine."""
@@ -37,6 +41,7 @@ class Road:
         self._ways: set[Way] = set()
         self._passing: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._closed = asyncio.Event()
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._pass_on, HOST, 0)
@@ -55,9 +60,10 @@ class Road:
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
-        for task in self._passing:
-            task.cancel()
-        await asyncio.gather(*self._passing, return_exceptions=True)
+        self._closed.set()
+        for way in self._ways:
+            way.end()
+        await asyncio.gather(*self._passing)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -73,8 +79,7 @@ class Road:
                     self._carry(way, reader, far_writer), self._carry(way, far_reader, writer)
                 )
         finally:
-            for end in way.ends:
-                end.transport.abort()
+            way.end()
             self._ways.discard(way)
             self._passing.discard(task)
 
@@ -95,7 +100,7 @@ class Road:
         except OSError:
             pass  # it ended without a farewell
         if way.lost:
-            await asyncio.Event().wait()  # until the road is closed
+            await self._closed.wait()
         target.close()
 
 
