@@ -32,7 +32,7 @@ WORKERS, DOORS = 4, 20
 ARRIVE_EVERY = 0.25
 BETWEEN = (0.0, 0.6)
 """Seconds from the first sign of work after a strike to the next strike."""
-WORK_WITHIN = 10.0
+WORK_WITHIN = 30.0
 SETTLE_WITHIN = 240.0
 """Seconds after the last strike in which everything that was asked for has to be done."""
 SETTINGS = {
@@ -40,6 +40,8 @@ SETTINGS = {
     "PINQUEUE_TUYA_GRACE": "12s",
     "PINQUEUE_SOURCE_RATE": "100000",
 }
+BEGUN = "SELECT count(*) FROM tries"
+DONE = "SELECT count(*) FROM operations WHERE state = 'completed'"
 NOT_DONE = "SELECT count(*) FROM access_codes WHERE state NOT IN ('revoked', 'cancelled')"
 
 
@@ -154,15 +156,15 @@ async def _strike(
 
 
 async def _some_work(deployment: Deployment) -> None:
-    """Wait until a worker begins something, so that there is something to break; not for ever,
-    since what broke before may keep all of them from it."""
-    tries = "SELECT count(*) FROM tries"
-    before = await deployment.value(tries)
+    """Wait until a worker has done something, and then until one begins something, so that there is
+    something to break; not for ever, since what broke before may keep all of them from it."""
     deadline = asyncio.get_running_loop().time() + WORK_WITHIN
-    while await deployment.value(tries) == before:
-        if asyncio.get_running_loop().time() > deadline:
-            return
-        await asyncio.sleep(0.02)
+    for tries in (DONE, BEGUN):
+        before = await deployment.value(tries)
+        while await deployment.value(tries) == before:
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def _settle(deployment: Deployment, guests: Guests) -> int:
