@@ -13,11 +13,13 @@ from cryptography.fernet import Fernet
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
     NoDecode,
+    PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
@@ -87,8 +89,13 @@ def parse_instant(name: str, text: str) -> datetime:
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 
 
+SECRETS = ("database_url", "secret_keys", "pin_pepper", "tuya_access_secret")
+"""Settings that may lie in a file, which the setting's name with `_FILE` names."""
+
+
 class Settings(BaseSettings):
-    """Everything a deployment decides. The environment wins over `.env`."""
+    """Everything a deployment decides. The environment wins over `.env`, and in either a value wins
+    over its file."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="PINQUEUE_",
@@ -175,6 +182,20 @@ class Settings(BaseSettings):
         description="How long a call whose answer was lost may still take effect",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from, the strongest first."""
+        told = (env_settings, dotenv_settings)
+        pairs = ((_Files(settings_cls, source), source) for source in told)
+        return (init_settings, *(one for pair in pairs for one in pair))
+
     @field_validator("database_url")
     @classmethod
     def _postgres_only(cls, url: str) -> str:
@@ -200,6 +221,19 @@ class Settings(BaseSettings):
         return (
             [k.strip() for k in value.split(",") if k.strip()] if isinstance(value, str) else value
         )
+
+    @field_validator(*SECRETS, mode="before")
+    @classmethod
+    def _from_file(cls, value: Any) -> Any:
+        """Pydantic asks the last of these first: what others check is the text."""
+        if not isinstance(value, Path):
+            return value
+        try:
+            return value.read_text().strip()
+        except OSError as error:
+            raise ValueError(f"its file {value} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"its file {value} is not text") from None
 
     @field_validator("secret_keys")
     @classmethod
@@ -262,6 +296,27 @@ class Settings(BaseSettings):
             )
 
 
+class _Files(PydanticBaseSettingsSource):
+    """The files that a source names for secrets which it does not tell itself, not read yet."""
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource
+    ) -> None:
+        super().__init__(settings_cls)
+        assert isinstance(source, EnvSettingsSource)  # noqa: S101  # that of `.env` is one too
+        self._told = source.env_vars
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        told = self._told.get(f"pinqueue_{field_name}")
+        path = self._told.get(f"pinqueue_{field_name}_file")
+        return Path(path) if path and not told else None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        found = (self.get_field_value(fields[name], name) for name in SECRETS)
+        return {name: path for path, name, _ in found if path is not None}
+
+
 STORE = ("database_url", "secret_keys", "pin_pepper")
 """What every process that touches bookings needs."""
 LOCK_CLOUD = ("tuya_region", "tuya_access_id", "tuya_access_secret")
@@ -286,6 +341,7 @@ def unknown_settings() -> list[str]:
     """Names in the environment and `.env` that look like settings and are none: mistyped, maybe."""
     sources = (EnvSettingsSource(Settings), DotEnvSettingsSource(Settings))
     known = {f"pinqueue_{name}" for name in Settings.model_fields}
+    known |= {f"pinqueue_{name}_file" for name in SECRETS}
     found = {name for source in sources for name in source.env_vars if name.startswith("pinqueue_")}
     return sorted(name.upper() for name in found - known)
 

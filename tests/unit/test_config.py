@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pinqueue.config import (
     LOCK_CLOUD,
     LONGEST,
+    SECRETS,
     STORE,
     TUYA_REGIONS,
     Settings,
@@ -22,6 +23,7 @@ from pinqueue.config import (
     parse_duration,
     parse_instant,
     read_settings,
+    unknown_settings,
 )
 from pinqueue.errors import ConfigInvalid
 
@@ -106,6 +108,78 @@ def test_dot_env_is_read_and_the_environment_wins_over_it(
 def test_several_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PINQUEUE_SECRET_KEYS", f" {KEY} , {OTHER_KEY},")
     assert [key.get_secret_value() for key in read_settings().secret_keys] == [KEY, OTHER_KEY]
+
+
+# Secrets in files
+
+
+def named(folder: Path, name: str, text: str) -> str:
+    """A setting that names a new file with this text."""
+    path = folder / f"{name}-{len(list(folder.iterdir()))}"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_may_lie_in_a_file_that_a_setting_names(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = named(folder, name, f"{FULL[name]}\n")
+    monkeypatch.setenv(f"PINQUEUE_{name.upper()}_FILE", file)
+    assert getattr(read_settings(), name) == getattr(read_settings(**{name: FULL[name]}), name)
+    assert unknown_settings() == []
+
+
+def test_every_secret_may_lie_in_a_file() -> None:
+    masked = {name for name, f in Settings.model_fields.items() if "Secret" in str(f.annotation)}
+    assert set(SECRETS) == masked | {"database_url"}
+
+
+def test_a_value_wins_over_its_file_and_the_environment_wins_over_dot_env_with_either(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pepper() -> str:
+        return read_settings().pin_pepper.get_secret_value()[:1]
+
+    (folder / ".env").write_text(f"PINQUEUE_PIN_PEPPER_FILE={named(folder, 'd', 'd' * 40)}\n")
+    assert pepper() == "d"
+    with (folder / ".env").open("a") as file:
+        file.write(f"PINQUEUE_PIN_PEPPER={'c' * 40}\n")
+    assert pepper() == "c"
+    monkeypatch.setenv("PINQUEUE_PIN_PEPPER_FILE", named(folder, "b", "b" * 40))
+    assert pepper() == "b"
+    monkeypatch.setenv("PINQUEUE_PIN_PEPPER", "")
+    assert pepper() == "b"
+    monkeypatch.setenv("PINQUEUE_PIN_PEPPER", "a" * 40)
+    assert pepper() == "a"
+
+
+def test_an_empty_name_names_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINQUEUE_PIN_PEPPER_FILE", "")
+    assert read_settings().pin_pepper.get_secret_value() == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "its file .+ cannot be read: No such file or directory"),
+        (b"\xff\xfe", "its file .+ is not text"),
+        (b"canary-too-short", "is shorter than 32 characters"),
+    ],
+)
+def test_a_file_that_holds_no_such_secret_is_refused_beside_all_other_faults(
+    content: bytes | None, fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (folder / "pepper").write_bytes(content)
+    monkeypatch.setenv("PINQUEUE_PIN_PEPPER_FILE", str(folder / "pepper"))
+    monkeypatch.setenv("PINQUEUE_LEAD", "soon")
+    with pytest.raises(ConfigInvalid) as refused:
+        read_settings()
+    pepper, lead = sorted(str(refused.value).splitlines(), reverse=True)
+    assert re.search(f"^PINQUEUE_PIN_PEPPER: {fault}", pepper)
+    assert lead.startswith("PINQUEUE_LEAD: ")
+    assert "canary" not in str(refused.value)
 
 
 # Durations
