@@ -271,6 +271,10 @@ def worker(
         int | None, typer.Option(min=1, help="Operations at a time; PINQUEUE_WORKER_CONCURRENCY.")
     ] = None,
     queues: Annotated[str, typer.Option(help="Queues to work on.")] = "generate_pin,revoke_pin",
+    heartbeat: Annotated[
+        Path | None,
+        typer.Option(help="A file to touch every 5 seconds, while the database takes them too."),
+    ] = None,
     log_level: LogLevel = "INFO",
 ) -> None:
     """Run a worker process: it programs PINs and takes them off. Several may run."""
@@ -283,6 +287,8 @@ def worker(
     if unknown := set(chosen) - set(alarms.QUEUES.values()):
         known = ", ".join(alarms.QUEUES.values())
         raise InputInvalid("--queues", f"{min(unknown)!r} is not one of {known}")
+    if heartbeat:
+        _insist_writable(heartbeat)
     concurrency = concurrency or settings.worker_concurrency
     counts = metrics.Metrics()
     uvloop.run(
@@ -292,8 +298,19 @@ def worker(
             concurrency=concurrency,
             queues=chosen,
             metrics=counts,
+            heartbeat=heartbeat,
         )
     )
+
+
+def _insist_writable(file: Path) -> None:
+    """Raise InputInvalid unless that file can be made. It is not there then: what an earlier
+    worker left is no sign of this one's life."""
+    try:
+        file.touch()
+        file.unlink()
+    except OSError as error:
+        raise InputInvalid("--heartbeat", f"{file} cannot be written: {error.strerror}") from None
 
 
 @cli.command()
@@ -361,6 +378,10 @@ def simulator(
     ] = None,
     access_id: Annotated[str | None, typer.Option(help="A made-up one if not given.")] = None,
     access_secret: Annotated[str | None, typer.Option(help="The same.")] = None,
+    https: Annotated[
+        Path | None,
+        typer.Option(help="Serve https, and put the certificate to trust into this folder."),
+    ] = None,
 ) -> None:
     """Run a Tuya cloud with simulated doors, for trying and testing."""
     logs.set_up()
@@ -378,6 +399,7 @@ def simulator(
         access_id or tuya_simulator.ACCESS_ID,
         access_secret or tuya_simulator.ACCESS_SECRET,
         doors,
+        https,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import procrastinate
@@ -102,9 +103,11 @@ WHERE id = ANY(%(ids)s) AND status = 'doing'
 """
 
 
-def app(url: str, *, concurrency: int, counted: bool = True) -> procrastinate.App:
+def app(
+    url: str, *, concurrency: int, counted: bool = True, heartbeat: Path | None = None
+) -> procrastinate.App:
     """Procrastinate on this database for one worker, which is run with the same concurrency;
-    `counted` says whether a row tells that it lives."""
+    `counted` says whether a row tells that it lives, and `heartbeat` is a file that does too."""
 
     async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
         # Each statement is a transaction of its own: without BEGIN and COMMIT as two more.
@@ -125,15 +128,17 @@ def app(url: str, *, concurrency: int, counted: bool = True) -> procrastinate.Ap
             timeout=10.0,
         )
     )
-    made.job_manager = (Ringer if counted else UncountedRinger)(made.connector, concurrency)
+    ringer = Ringer if counted else UncountedRinger
+    made.job_manager = ringer(made.connector, concurrency, heartbeat)
     return made
 
 
 class Ringer(JobManager):
     """The job manager of one worker."""
 
-    def __init__(self, connector: Any, concurrency: int) -> None:
+    def __init__(self, connector: Any, concurrency: int, heartbeat: Path | None = None) -> None:
         super().__init__(connector)
+        self._heartbeat = heartbeat
         self._concurrency = concurrency
         self._fetched: deque[Job] = deque()
         self._running: set[int | None] = set()
@@ -201,9 +206,23 @@ class Ringer(JobManager):
             self._set_alarm(None)
             await self._give_back()
 
+    async def register_worker(self) -> int:
+        worker_id = await super().register_worker()
+        self._show_life()
+        return worker_id
+
     async def unregister_worker(self, worker_id: int) -> None:
         await self._give_back()
         await super().unregister_worker(worker_id)
+
+    async def update_heartbeat(self, worker_id: int) -> None:
+        await super().update_heartbeat(worker_id)
+        self._show_life()
+
+    def _show_life(self) -> None:
+        """Only after the database has taken the same sign: what cannot reach it does no work."""
+        if self._heartbeat is not None:
+            self._heartbeat.touch()
 
     async def _give_back(self) -> None:
         ids = [job.id for job in self._fetched]

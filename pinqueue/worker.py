@@ -9,6 +9,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import procrastinate
@@ -48,10 +49,11 @@ async def run(
     concurrency: int,
     queues: Sequence[str],
     metrics: Metrics | None = None,
+    heartbeat: Path | None = None,
 ) -> None:
     """Work until SIGTERM or SIGINT; what runs then is finished, or handed over after 15 seconds.
 
-    `metrics` is where the gateway counts.
+    `metrics` is where the gateway counts; `heartbeat` a file that is touched at each sign of life.
     """
     metrics = metrics or Metrics()
     settings.require(*STORE, *LOCK_CLOUD)
@@ -81,7 +83,9 @@ async def run(
     }
 
     async def work() -> None:
-        await _work(settings.database_url, context, concurrency, queues, counted=True)
+        await _work(
+            settings.database_url, context, concurrency, queues, counted=True, heartbeat=heartbeat
+        )
 
     async def work_beside() -> None:
         # Never among the operations: no slow endpoint or sender keeps a PIN waiting.
@@ -162,12 +166,18 @@ def _no_traceback_of_the_foreseen(record: logging.LogRecord) -> bool:
 
 
 async def _work(
-    url: str, context: dict[str, Any], concurrency: int, queues: Sequence[str], *, counted: bool
+    url: str,
+    context: dict[str, Any],
+    concurrency: int,
+    queues: Sequence[str],
+    *,
+    counted: bool,
+    heartbeat: Path | None = None,
 ) -> None:
     """Procrastinate's worker, until cancelled. It returns by itself when a side task of it breaks,
     for instance its listener at a database restart."""
     await _insist_reachable(url)
-    app = ringing.app(url, concurrency=concurrency, counted=counted)
+    app = ringing.app(url, concurrency=concurrency, counted=counted, heartbeat=heartbeat)
     app.add_tasks_from(tasks, namespace="")
     async with app.open_async():
         await app.run_worker_async(

@@ -13,14 +13,14 @@ import httpx2
 class Control:
     """What a person at the door, or behind the cloud, could see and do."""
 
-    def __init__(self, base_url: str) -> None:
-        # trust_env off: a proxy of the environment has no business with the loopback. The context
-        # trusts nobody: plain http needs no certificates, and loading them takes 50 ms.
+    def __init__(self, base_url: str, trust: ssl.SSLContext | None = None) -> None:
+        # trust_env off: a proxy of the environment has no business with the loopback. None trusts
+        # nobody: plain http needs no certificates, and loading them takes 50 ms.
         self._client = httpx2.Client(
             base_url=f"{base_url}/_sim",
             timeout=10,
             trust_env=False,
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            verify=trust or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
 
     def __enter__(self) -> Self:

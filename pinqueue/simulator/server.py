@@ -7,12 +7,14 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pinqueue.simulator.app import ACCESS_ID, ACCESS_SECRET, DEFAULT_DEVICES, create_app
+from pinqueue.simulator.certificates import certificate_for
 
 Devices = Sequence[tuple[str, str]]
 
@@ -76,8 +78,17 @@ class _Server(uvicorn.Server):
 
 
 def _server(
-    access_id: str, access_secret: str, devices: Devices, host: str, port: int, *, own_process: bool
+    access_id: str,
+    access_secret: str,
+    devices: Devices,
+    host: str,
+    port: int,
+    *,
+    own_process: bool,
+    https: Path | None = None,
 ) -> _Server:
+    names = ("localhost", socket.gethostname())
+    certificate, key = certificate_for(names, https) if https else (None, None)
     config = uvicorn.Config(
         create_app(access_id, access_secret, devices or DEFAULT_DEVICES),
         host=host,
@@ -89,6 +100,8 @@ def _server(
         access_log=False,
         # Longer than any client keeps an idle connection: no resets but those on order.
         timeout_keep_alive=600,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
     return _Server(config, own_process=own_process)
 
@@ -117,9 +130,11 @@ def run(
     access_id: str = ACCESS_ID,
     access_secret: str = ACCESS_SECRET,
     devices: Devices = DEFAULT_DEVICES,
+    https: Path | None = None,
 ) -> None:
-    """Serve as this process until SIGTERM or SIGINT, then return."""
-    server = _server(access_id, access_secret, devices, host, port, own_process=True)
+    """Serve as this process until SIGTERM or SIGINT, then return. By https where a folder is given:
+    it gets the certificate to trust, good for `localhost` and the name of this machine."""
+    server = _server(access_id, access_secret, devices, host, port, own_process=True, https=https)
     asyncio.run(server.serve())
 
 

@@ -261,6 +261,7 @@ INVALID: Mapping[tuple[str, ...], str] = {
     ("locks", "add", "[/red]", "--device-id", "d", "--protocol", "wifi"): "not '[/red]'",
     ("simulator", "--device", "door"): "--device: write ID:PROTOCOL",
     ("worker", "--queues", "fax"): "--queues: 'fax' is not one of generate_pin, revoke_pin",
+    ("worker", "--heartbeat", "/no/where"): "--heartbeat: /no/where cannot be written: No such",
     ("locks", "set", "d-1"): "give --device-id or --protocol",
     ("listings", "set", "apt-7"): "give at least one of the times to change",
     ("listings", "set", "apt-7", "--check-in", "25:00"): "check_in_time: must be a time of day",

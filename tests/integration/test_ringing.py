@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 from procrastinate.utils import cancel_and_capture_errors
 
-from pinqueue import alarms, store
+from pinqueue import alarms, ringing, store
 from pinqueue.operations import Workbench
 from pinqueue.ringing import Ringer
 from pinqueue.simulator import Control
@@ -287,3 +290,25 @@ async def test_a_pin_that_still_opens_and_should_not_goes_before_all_guests(
     await cancel(bench)
     taken = await in_the_order_they_are_taken(bench, queue)
     assert taken[:2] == [("revoke", "res-1"), ("generate", "at the door")]
+
+
+# The sign of life
+
+
+async def test_a_sign_of_life_touches_a_file_once_the_database_has_taken_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "heartbeat"
+    app = ringing.app(database_url, concurrency=1, heartbeat=file)
+    async with app.open_async():
+        worker = await app.job_manager.register_worker()
+        assert file.exists()
+        os.utime(file, (0, 0))
+        await app.job_manager.update_heartbeat(worker)
+        assert file.stat().st_mtime > 0
+        os.utime(file, (0, 0))
+        async with await psycopg.AsyncConnection.connect(database_url) as connection:
+            await connection.execute("ALTER TABLE procrastinate_workers RENAME TO away")
+        with pytest.raises(ConnectorException):
+            await app.job_manager.update_heartbeat(worker)
+        assert file.stat().st_mtime == 0

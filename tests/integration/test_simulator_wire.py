@@ -8,17 +8,21 @@ import json
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from pinqueue.processes import free_port
 from pinqueue.simulator import ACCESS_ID, ACCESS_SECRET, Control, create_app, running, serve
+from pinqueue.simulator.certificates import certificate_for
 from pinqueue.simulator.signing import sign
 
 CLEAR = "/v1.0/devices/sim-wifi-1/door-lock/temp-passwords/rest-password"
@@ -277,10 +281,33 @@ def test_sigterm_stops_the_process_at_once_even_with_a_caller_hanging() -> None:
         process.communicate()
 
 
-def _wait_until_up(url: str) -> None:
+def test_by_https_it_shows_the_certificate_that_it_put_into_the_folder_and_keeps_it(
+    tmp_path: Path,
+) -> None:
+    certificate, _ = certificate_for(["localhost"], tmp_path)
+    first = certificate.read_bytes()
+    strict = ssl.create_default_context(cafile=certificate)
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT  # as clients are from Python 3.13 on
+    port = free_port()
+    code = f"from pathlib import Path; from pinqueue.simulator import run; run('127.0.0.1', {port}"
+    code += f", https=Path({str(tmp_path)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        _wait_until_up(f"https://localhost:{port}", strict)
+        assert certificate.read_bytes() == first
+        assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
+        with pytest.raises(httpx2.ConnectError, match="certificate"):
+            httpx2.get(f"https://127.0.0.1:{port}/_sim/clock", trust_env=False, verify=strict)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_up(url: str, trust: ssl.SSLContext | bool = True) -> None:
     def answers() -> bool:
         with contextlib.suppress(httpx2.TransportError):
-            return httpx2.get(f"{url}/_sim/clock", trust_env=False).status_code == 200
+            found = httpx2.get(f"{url}/_sim/clock", trust_env=False, verify=trust)
+            return found.status_code == 200
         return False
 
     _wait_until(answers)

@@ -29,8 +29,8 @@ from pinqueue.errors import (
 from pinqueue.locks import Delivery, Door, Window
 from pinqueue.locks.tuya import TuyaGateway
 from pinqueue.pins import Pin
+from pinqueue.simulator.certificates import certificate_for
 from pinqueue.simulator.tickets import make_ticket_key
-from tests.certificates import certificate_of
 
 ID = "1KAD46OrT9HafiKdsXeg"
 SECRET = "4OHBOnWOqaEC1mWXOpVL3yV50s0qGSRC"
@@ -468,7 +468,7 @@ def test_no_proxy_of_the_environment_comes_between(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    return certificate_of("localhost", tmp_path)
+    return certificate_for(["localhost"], tmp_path)
 
 
 def look_over_tls(certificate: tuple[Path, Path], host: str, **options: Any) -> object:

@@ -17,7 +17,7 @@ from pinqueue import posting
 from pinqueue.errors import InputInvalid
 from pinqueue.posting import Answer, Poster, check_url, may_post_to
 from pinqueue.processes import free_port
-from tests.certificates import certificate_of
+from pinqueue.simulator.certificates import certificate_for
 from tests.factories import SECRET
 from tests.receiving import receiving
 
@@ -157,7 +157,7 @@ async def test_the_headers_are_those_of_standard_webhooks_and_the_host_is_the_ur
 async def test_the_certificate_is_checked_against_the_name_though_its_address_is_connected_to(
     tmp_path: Path,
 ) -> None:
-    files = certificate_of("localhost", tmp_path)
+    files = certificate_for(["localhost"], tmp_path)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(*files)
     trusting = Poster(trust=ssl.create_default_context(cafile=files[0]))
