@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -60,7 +61,8 @@ class Town:
     simulator_port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
-        self._command = [*_compose(), "-p", self.project, "--env-file", str(self.env_file)]
+        files = ("-f", str(CHECKOUT / "compose.yaml"), "--env-file", str(self.env_file))
+        self._command = [*_compose(), "-p", self.project, *files]
         self.url = f"http://127.0.0.1:{self.web_port}"
 
     def write_settings(self, changes: Mapping[str, str]) -> None:
@@ -78,6 +80,14 @@ class Town:
 
     def compose(self, *command: str, given: str = "", fails: bool = False) -> str:
         return run(*self._command, *command, given=given, fails=fails)
+
+    def typed(self, line: str, folder: Path) -> None:
+        """A line of a page, as somebody would type it in that folder."""
+        ours = line.replace("docker compose", shlex.join(self._command))
+        done = subprocess.run(
+            ["sh", "-c", ours], cwd=folder, capture_output=True, text=True, timeout=WITHIN
+        )
+        assert done.returncode == 0, f"{ours}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
     def up(self, *options: str) -> None:
         """`compose up -d`, and what is started answers."""

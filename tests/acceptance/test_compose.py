@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.acceptance.containers import Town, docker, inspect, kill, town
+from tests.acceptance.containers import CHECKOUT, Town, docker, inspect, kill, town
 from tests.acceptance.processes import post, stay, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
@@ -148,6 +149,28 @@ def test_nothing_is_lost_by_down_and_up(here: Town, secret: str) -> None:
     here.reach("active", "res-waits")
     with here.doors() as doors:
         assert doors.open("sim-zigbee-1", before[2])
+
+
+def test_a_backup_as_the_page_says_is_restored_as_it_says_on_another_machine(
+    here: Town, secret: str, folder: Path
+) -> None:
+    page = (CHECKOUT / "docs" / "install.md").read_text()
+    (row,) = re.findall(r"^\| in containers \| (.*) \|$", page, re.MULTILINE)
+    (steps,) = re.findall(r"```sh\n(docker compose up -d db\n.*?)```", page, re.DOTALL)
+    here.compose("stop", "worker")
+    assert post(here.url, stay("res-saved", -60, 86400), secret=secret).status_code == 200
+    pin = here.pin("res-saved")
+    for line in re.findall("`(docker compose [^`]*)`", row):
+        here.typed(line, folder)
+    with town(folder) as other:
+        for line in steps.splitlines():
+            other.typed(line, folder)
+        other.answers()
+        other.reach("active", "res-saved")
+        assert other.pin("res-saved") == pin
+        with other.doors() as doors:
+            assert doors.open("sim-zigbee-1", pin)
+    here.up()
 
 
 DOORS = [f"d-{number}" for number in range(50)]

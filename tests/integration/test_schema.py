@@ -216,6 +216,8 @@ def test_a_role_that_owns_the_database_and_nothing_else_can_migrate(
     schema.migrate(as_role(empty_database_url, plain_role))
     owners = ask(empty_database_url, "SELECT tableowner FROM pg_tables WHERE schemaname = 'public'")
     assert owners == {(plain_role,)}
+    # Managed servers allow few extensions: none is asked for.
+    assert ask(empty_database_url, "SELECT extname FROM pg_extension") == {("plpgsql",)}
 
 
 def test_migrate_says_so_when_the_role_may_not_create_tables(

@@ -25,7 +25,7 @@ PAGES = {page: page.read_text() for page in (ROOT / "README.md", *ROOT.glob("doc
 WRITTEN = "\n".join(PAGES.values())
 SETTINGS = {f"PINQUEUE_{name.upper()}": field for name, field in Settings.model_fields.items()}
 FILES = {f"PINQUEUE_{name.upper()}_FILE" for name in SECRETS}
-TESTS_OWN = {"PINQUEUE_TEST_DATABASE_URL"}
+TESTS_OWN = {"PINQUEUE_TEST_DATABASE_URL", "PINQUEUE_TEST_IMAGE"}
 
 
 def _commands(command: Any, path: str = "pinqueue") -> Iterator[str]:
