@@ -222,7 +222,10 @@ class Ringer(JobManager):
     def _show_life(self) -> None:
         """Only after the database has taken the same sign: what cannot reach it does no work."""
         if self._heartbeat is not None:
-            self._heartbeat.touch()
+            try:
+                self._heartbeat.touch()
+            except OSError as error:  # who watches the file acts; no PIN waits for it
+                log.warning("heartbeat-not-shown", reason=error.strerror)
 
     async def _give_back(self) -> None:
         ids = [job.id for job in self._fetched]

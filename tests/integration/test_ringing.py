@@ -306,6 +306,11 @@ async def test_a_sign_of_life_touches_a_file_once_the_database_has_taken_it(
         os.utime(file, (0, 0))
         await app.job_manager.update_heartbeat(worker)
         assert file.stat().st_mtime > 0
+        file.unlink()
+        file.parent.rmdir()
+        await app.job_manager.update_heartbeat(worker)  # what rings for PINs goes on
+        file.parent.mkdir()
+        file.touch()
         os.utime(file, (0, 0))
         async with await psycopg.AsyncConnection.connect(database_url) as connection:
             await connection.execute("ALTER TABLE procrastinate_workers RENAME TO away")
