@@ -48,12 +48,18 @@ _SERVERS_END = {
     # left would fill the server. A session that only has nothing to do is made again when needed.
     "idle_session_timeout": "60s",
 }
+_NO_COMPILER = {
+    # Up to PostgreSQL 17 what a plan is told to avoid has a cost without end, so that the server
+    # would compile each fetch of jobs, for seconds of its processor. Nothing of ours wins by it.
+    "jit": "off",
+}
 WEB_LIMITS = {
     # A sender that waits gets its 503 before it gives up (Cloudbeds: 2 s).
     "lock_timeout": "1s",
     "statement_timeout": "1400ms",
     # No row stays locked for long by a process that stands still in the middle.
     "idle_in_transaction_session_timeout": "5s",
+    **_NO_COMPILER,
     **_SERVERS_END,
 }
 WORKER_LIMITS = {
@@ -62,6 +68,7 @@ WORKER_LIMITS = {
     "idle_in_transaction_session_timeout": "15s",
     # A plan cached while the job table was tiny makes a check-in burst quadratic (queues.md, E22).
     "plan_cache_mode": "force_custom_plan",
+    **_NO_COMPILER,
     **_SERVERS_END,
 }
 LOCKS_LIMITS = {

@@ -107,6 +107,15 @@ async def test_a_fetch_reads_as_much_with_a_hundred_thousand_ahead_as_with_a_tho
     assert max(await grown(session, (1_000, 10_000, 100_000))) <= PAGES
 
 
+async def test_no_fetch_is_compiled(session: Session) -> None:
+    """Which takes seconds, each time, where PostgreSQL is built with a compiler: most are."""
+    explain = f"EXPLAIN {ringing.FETCH}".encode()
+    rows = await session.connection.execute(explain, session.parameters(5))
+    assert [row for row in await rows.fetchall() if "JIT" in row["QUERY PLAN"]] == []
+    setting = await session.connection.execute("SHOW jit")
+    assert await setting.fetchone() == {"jit": "off"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_a_fetch_reads_as_much_with_a_million_ahead_as_with_a_thousand(
