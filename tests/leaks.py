@@ -43,24 +43,25 @@ def leaks(text: str, pins: Collection[str]) -> set[str]:
 
 
 class Recorder(logging.Handler):
-    """Everything that is logged, with what was attached to it, as text."""
+    """Everything that is logged, with what was attached to it, as text; the same line once, since
+    most are the same statements again."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
-        self.lines: list[str] = []
+        self.lines: set[str] = set()
         self._with_trace = logging.Formatter("%(name)s %(levelname)s %(message)s")
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self._with_trace.format(record))
-        known = vars(_PLAIN)
-        if extra := {key: value for key, value in vars(record).items() if key not in known}:
-            self.lines.append(repr(extra))
+        self.lines.add(self._with_trace.format(record))
+        told = vars(record)
+        if extra := told.keys() - _PLAIN:
+            self.lines.add(repr({key: told[key] for key in extra}))
 
     def text(self) -> str:
         return "\n".join(self.lines)
 
 
-_PLAIN = logging.makeLogRecord({"message": "", "asctime": ""})
+_PLAIN = vars(logging.makeLogRecord({"message": "", "asctime": ""})).keys()
 
 
 async def dump(db: Database) -> str:

@@ -324,11 +324,13 @@ async def grace_is_over(bench: Workbench, reservation_id: str = "res-1") -> None
     )
 
 
-async def until(true: Callable[[], Awaitable[object]], *, seconds: float = 10.0) -> None:
+async def until(
+    true: Callable[[], Awaitable[object]], *, seconds: float = 10.0, every: float = 0.02
+) -> None:
     """Wait until something is so; fails when it is not in time."""
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110  # rows give no signal
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(every)
 
 
 async def somebody_waits(db: Database) -> bool:
