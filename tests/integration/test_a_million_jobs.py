@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import pytest
@@ -120,7 +120,8 @@ def _seq_scans(plan: dict[str, Any]) -> Iterator[str]:
 async def test_no_list_reads_a_large_table_from_end_to_end(
     owner: dict[str, str], crowded: Database
 ) -> None:
-    for which, newest_first, cursor in variants(owner):
+    """Each fifth way, every owner another fifth: all of them are timed among a million jobs."""
+    for which, newest_first, cursor in islice(variants(owner), OWNERS.index(owner) % 5, None, 5):
         async with crowded.transaction() as session:
             with overheard(crowded) as heard:
                 await jobs.find_jobs(session, which, newest_first=newest_first, cursor=cursor)
