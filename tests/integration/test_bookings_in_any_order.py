@@ -343,8 +343,9 @@ def _contradicts_itself(booking: Booking) -> bool:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("stays", [50, pytest.param(200, marks=pytest.mark.slow)])
 def test_r4_in_whatever_order_a_stay_is_told_rows_jobs_and_doors_end_the_same(
-    reality: Reality,
+    reality: Reality, stays: int
 ) -> None:
     class AStay(Stay):
         pass
@@ -353,7 +354,7 @@ def test_r4_in_whatever_order_a_stay_is_told_rows_jobs_and_doors_end_the_same(
     run_state_machine_as_test(
         AStay,
         settings=settings(
-            max_examples=200,
+            max_examples=stays,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
