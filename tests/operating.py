@@ -296,15 +296,18 @@ def creates(doors: Control) -> int:
     return performed(doors, "POST", "/temp-password")
 
 
-async def gap(bench: Workbench, kind: str, reservation_id: str = "res-1") -> float:
-    """Seconds from the operation's last try until it rings again."""
+async def gap(
+    bench: Workbench, kind: str, reservation_id: str = "res-1", *, since: str = "finished_at"
+) -> float:
+    """Seconds from the operation's last try until it rings again; `since` is `started_at` for what
+    is at least so long, since what is decided in a try is recorded a moment later."""
     operation = await operation_of(bench, kind, reservation_id)
-    ended = await factories.value(
+    tried = await factories.value(
         bench.db,
-        "SELECT max(finished_at) FROM tries WHERE operation_id = :id",
+        f"SELECT max({since}) FROM tries WHERE operation_id = :id",
         id=operation.id,
     )
-    seconds: float = (operation.next_at - ended).total_seconds()
+    seconds: float = (operation.next_at - tried).total_seconds()
     return seconds
 
 
