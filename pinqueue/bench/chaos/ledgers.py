@@ -80,6 +80,7 @@ CONNECTED = """
 AGAIN_WITHIN = {
     "restart-database": 15.0,
     "break-connections": 15.0,
+    "outage": 60.0,
     "failover": 30.0,
     # From when new connections are heard again; up to 20 seconds come before.
     "silence-database": 100.0,

@@ -1,5 +1,5 @@
-"""What strikes between our processes and their servers: a failover, and networks that fall silent.
-What they need is made only where they are asked for."""
+"""What strikes between our processes and their servers: an outage, a failover, networks that fall
+silent. What they need is made only where they are asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pinqueue.bench.chaos.roads import Road, Roads
 from pinqueue.processes import finished
 
 FAILOVER, SILENT_DATABASE, SILENT_CLOUD = "failover", "silence-database", "silence-cloud"
+AWAY = (60.0, 75.0)
+"""Seconds of an outage: longer than anybody's patience for a connection."""
 SILENT = (1.0, 20.0)
 """Seconds for which new connections are lost too; those that were open stay so for ever."""
 
@@ -23,6 +25,12 @@ def roads(chosen: Sequence[str]) -> Roads:
         database=[Road() for _ in range(servers)] if SILENT_DATABASE in chosen else [],
         cloud=[Road()] if SILENT_CLOUD in chosen else [],
     )
+
+
+async def outage(havoc: Havoc) -> None:
+    await finished(havoc.ground.server.stop)
+    await asyncio.sleep(havoc.random.uniform(*AWAY))
+    await finished(havoc.ground.server.start)
 
 
 async def fail_over(havoc: Havoc) -> None:
@@ -49,6 +57,7 @@ async def _silence(havoc: Havoc, roads: Sequence[Road]) -> None:
 
 
 LINKS: Strikes = {
+    "outage": outage,
     FAILOVER: fail_over,
     SILENT_DATABASE: silence_database,
     SILENT_CLOUD: silence_cloud,
