@@ -64,6 +64,11 @@ class Database:
         event.listen(self.engine.sync_engine, "begin", self._limit)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
+    @property
+    def listens(self) -> bool:
+        """Whether anybody is told what a transaction announced."""
+        return self._listener is not None
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """A session whose transaction commits at the end of the block, or leaves no trace.
@@ -139,6 +144,19 @@ def is_passing(error: Exception) -> bool:
         or state[:2] in ("08", "40", "53", "57", "58")
         or state in ("55P03", "25006")
     )
+
+
+_UNDONE = ("40001", "40P01", "55P03", "57014")
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the database cannot be asked at all. It can where it has only undone a transaction,
+    for a deadlock or since it waited too long for somebody."""
+    if not isinstance(error, DatabaseUnavailable):
+        return False
+    cause = error.__cause__
+    driver = _driver_error(cause) if isinstance(cause, Exception) else None
+    return driver is None or driver.sqlstate not in _UNDONE
 
 
 def _driver_error(error: Exception) -> psycopg.Error | None:

@@ -39,6 +39,9 @@ class Hooks:
     def __init__(self, functions: Iterable[tuple[str, Function]]) -> None:
         self._hooks = [_Hook(name, function) for name, function in functions]
 
+    def __bool__(self) -> bool:
+        return bool(self._hooks)
+
     def tell(self, event: Event) -> None:
         for hook in self._hooks:
             hook.tell(event)

@@ -388,6 +388,11 @@ class Operation(Base):
             postgresql_where=text("state IN ('waiting', 'active')"),
         ),
         Index("ix_operations_access_code_id", "access_code_id"),
+        Index(
+            "ix_operations_waits_for_room",
+            "access_code_id",
+            postgresql_where=text("waits_for_room"),
+        ),
     )
 
     id: Mapped[int] = _id()

@@ -7,15 +7,18 @@ keeps working without knowing). The epoch on the operation and the look-up by na
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 
 from pinqueue import lines, logs
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lines import KEEPALIVE, LOCKS_LIMITS
+from pinqueue.together import Together
 
 log = logs.get(__name__)
 
@@ -24,6 +27,10 @@ T = TypeVar("T")
 KEEP_EVERY = 10.0
 """Seconds, well below the `idle_session_timeout` of LOCKS_LIMITS."""
 NAMESPACE = 0x50510000_00000000  # "PQ": keeps our keys apart from other programs' in the database
+
+_EACH = sql.SQL(
+    "SELECT {}(key) FROM unnest(%s::bigint[]) WITH ORDINALITY asked (key, place) ORDER BY place"
+)
 
 
 class Mutex:
@@ -42,6 +49,8 @@ class Mutex:
         self._held: set[int] = set()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
+        self._locks: Together[int, bool] = Together(partial(self._ask, "pg_try_advisory_lock"))
+        self._unlocks: Together[int, bool] = Together(partial(self._ask, "pg_advisory_unlock"))
 
     @asynccontextmanager
     async def hold(self, access_code_id: int) -> AsyncIterator[bool]:
@@ -54,13 +63,13 @@ class Mutex:
             return
         self._held.add(access_code_id)
         try:
-            if not await _to_the_end(self._ask("SELECT pg_try_advisory_lock(%s)", access_code_id)):
+            if not await _to_the_end(self._locks.begin(access_code_id)):
                 yield False
                 return
             try:
                 yield True
             finally:
-                await _to_the_end(self._release(access_code_id))
+                await self._release(access_code_id)
         finally:
             self._held.discard(access_code_id)
 
@@ -78,21 +87,21 @@ class Mutex:
 
     async def _release(self, access_code_id: int) -> None:
         try:
-            if not await self._ask("SELECT pg_advisory_unlock(%s)", access_code_id):
+            if not await _to_the_end(self._unlocks.begin(access_code_id)):
                 log.warning("lock-was-lost", access_code_id=access_code_id)
         except DatabaseUnavailable as error:
             # The session is gone and its locks with it: there is nothing left to release.
             log.warning("lock-was-lost", access_code_id=access_code_id, reason=str(error))
 
-    async def _ask(self, query: str, access_code_id: int) -> bool:
+    async def _ask(self, function: str, access_code_ids: Sequence[int]) -> Sequence[bool]:
+        asked = [NAMESPACE + access_code_id for access_code_id in access_code_ids]
         connection = await self._connected()
         try:
-            cursor = await connection.execute(query, (NAMESPACE + access_code_id,))
-            row = await cursor.fetchone()
+            cursor = await connection.execute(_EACH.format(sql.Identifier(function)), (asked,))
+            return [got for (got,) in await cursor.fetchall()]
         except psycopg.OperationalError as error:
             await connection.close()
             raise DatabaseUnavailable("the connection that holds the locks broke") from error
-        return bool(row and row[0])
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         async with self._connecting:
@@ -110,13 +119,13 @@ class Mutex:
             return self._connection
 
 
-async def _to_the_end(call: Coroutine[Any, Any, T]) -> T:
+async def _to_the_end(running: asyncio.Future[T]) -> T:
     """What a call gives, also when we are cancelled meanwhile; that strikes at the next await.
 
     The server knows nothing of a cancellation: a lock that it granted to nobody would stay on the
     connection and shut every other worker out for as long as this process lives.
     """
-    running, cancelled = asyncio.ensure_future(call), False
+    cancelled = False
     while not running.done():
         try:
             await asyncio.wait({running})

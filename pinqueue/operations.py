@@ -31,6 +31,7 @@ from pinqueue.errors import (
     TryLater,
     WindowPassed,
 )
+from pinqueue.ledger import Ledger
 from pinqueue.lifecycle import CodeState, EventType, OperationKind
 from pinqueue.locks import NOT_TAKEN, Delivery, Door, LockGateway, RemotePin, Window
 from pinqueue.metrics import Metrics
@@ -39,6 +40,7 @@ from pinqueue.mutex import Mutex
 from pinqueue.pins import Pin
 from pinqueue.schedule import next_look, next_retry
 from pinqueue.store import Claimed
+from pinqueue.store.claims import Accepted, Due, Intent, Seen
 
 log = logs.get(__name__)
 
@@ -70,6 +72,10 @@ class Workbench:
     metrics: Metrics = field(default_factory=Metrics)
     suspect: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an operation rings whose last worker died."""
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ledger", Ledger(self.db))
 
 
 @dataclass(frozen=True)
@@ -167,8 +173,7 @@ async def _claimed(
 
     However the block ends is recorded, unless the claim was lost meanwhile.
     """
-    async with bench.db.transaction() as session:
-        operation = await store.operation_due(session, operation_id)
+    operation = await bench.ledger.due(operation_id)
     if operation is None:
         yield None
         return
@@ -189,7 +194,7 @@ async def _claimed(
 
 
 @asynccontextmanager
-async def _alone(bench: Workbench, operation: Operation) -> AsyncIterator[None]:
+async def _alone(bench: Workbench, operation: Due) -> AsyncIterator[None]:
     """No other worker at this access code for the block; and of the operations whose worker died,
     no other in this process. One of them may have killed it: together it would take the others
     along time after time, until all of them were quarantined. Raises TryLater.
@@ -212,7 +217,17 @@ async def _alone(bench: Workbench, operation: Operation) -> AsyncIterator[None]:
             yield
 
 
-async def _claim(bench: Workbench, operation: Operation, job_id: int | None) -> Ring | None:
+async def _claim(bench: Workbench, operation: Due, job_id: int | None) -> Ring | None:
+    claim = await bench.ledger.claim(operation.id, job_id)
+    if claim is None:
+        return await _claim_with_care(bench, operation, job_id)
+    ring = Ring(claim, job_id)
+    _tell_start(bench, ring)
+    return ring
+
+
+async def _claim_with_care(bench: Workbench, operation: Due, job_id: int | None) -> Ring | None:
+    """The same where more has to be done, or nothing."""
     try:
         async with bench.db.transaction() as session:
             claim = await store.claim_operation(
@@ -224,7 +239,7 @@ async def _claim(bench: Workbench, operation: Operation, job_id: int | None) -> 
                 await store.record(
                     session,
                     ACTOR,
-                    f"{operation.kind}:started",
+                    f"{claim.operation.kind}:started",
                     code=claim.code,
                     operation_id=operation.id,
                     epoch=claim.operation.epoch,
@@ -372,10 +387,9 @@ async def _create(bench: Workbench, ring: Ring) -> Ring:
     """Ask for the PIN, unless an earlier ask may still take effect."""
     _insist_no_create_in_doubt(bench, ring)
     ring = await _insist_gone(bench, ring)
-    await _insist_next_in(bench, ring)
     pin = _pin(bench, ring)
     pin_hash = ring.code.pin_hash or await bench.planner.sealer.hash_pin(ring.code.id, pin)
-    ring = await _record_intent(bench, ring, pin_hash)
+    await _record_intent(bench, ring, pin_hash)
 
     def create(window: Window) -> Awaitable[int]:
         return bench.gateway.create_pin(ring.door, ring.code.remote_name, pin, window)
@@ -403,14 +417,6 @@ async def _insist_gone(bench: Workbench, ring: Ring) -> Ring:
     ring = await _record_gone(bench, ring)
     await _fill_room(bench, ring)
     return ring
-
-
-async def _insist_next_in(bench: Workbench, ring: Ring) -> None:
-    """A lock that was full gives its next free place to the guest who arrives first."""
-    async with bench.db.transaction() as session:
-        other = await store.nearer_arrival_waiting_for_room(session, ring.code)
-    if other is not None:
-        raise LockFull(f"the lock is full, and access code {other} is for an earlier arrival")
 
 
 def _has_to_make_room(ring: Ring, remote: RemotePin) -> bool:
@@ -555,13 +561,14 @@ def _waits(ring: Ring, why: str) -> TryLater:
 # Recording
 
 
-async def _record_intent(bench: Workbench, ring: Ring, pin_hash: str) -> Ring:
+async def _record_intent(bench: Workbench, ring: Ring, pin_hash: str) -> None:
     """Before a create: should no answer come, whoever looks next knows of it."""
-    async with bench.db.transaction() as session:
-        _, code = await store.hold_claim(session, ring.claim)
-        code.pin_hash = pin_hash
-        code.create_in_doubt_since = ring.now()
-    return replace(ring, claim=replace(ring.claim, code=code))
+    code, now = ring.code, ring.now()
+    intended = await bench.ledger.intend(Intent(ring.claim, now, pin_hash))
+    if (other := intended.nearer_arrival) is not None:
+        raise LockFull(f"the lock is full, and access code {other} is for an earlier arrival")
+    code.starts_at, code.ends_at = intended.starts_at, intended.ends_at
+    code.pin_hash, code.create_in_doubt_since = pin_hash, now
 
 
 async def _record_no_effect(bench: Workbench, ring: Ring) -> None:
@@ -581,28 +588,15 @@ async def _record_gone(bench: Workbench, ring: Ring) -> Ring:
 
 async def _record_accepted(bench: Workbench, ring: Ring, remote_id: int) -> None:
     """generating or active → sent: the lock's cloud has it, or its latest change."""
-    async with bench.db.transaction() as session:
-        operation, code = await store.hold_claim(session, ring.claim)
-        code.remote_id = remote_id
-        code.create_in_doubt_since = None
-        await session.flush()
-        if code.state != CodeState.SENT:
-            await store.move_code(session, code, CodeState.SENT, sent_at=ring.now())
-        await store.record(session, ACTOR, "code:sent", code=code, operation_id=operation.id)
+    await bench.ledger.accept(Accepted(ring.claim, ring.now(), remote_id))
 
 
 async def _record_active(bench: Workbench, ring: Ring, told: Window) -> None:
     """sent → active, unless the window was moved while we were at the door: then once more."""
-    async with bench.db.transaction() as session:
-        operation, code = await store.hold_claim(session, ring.claim)
-        if wanted_window(code, told, ring.now()) != told:
-            raise TryLater("the window was moved meanwhile", retry_at=ring.now())
-        if code.state == CodeState.SENT:
-            await store.move_code(session, code, CodeState.ACTIVE, active_at=ring.now())
-        await store.complete_operation(session, operation)
-        await store.end_try(session, ring.claim, "completed")
-        await store.record(session, ACTOR, "code:active", code=code, operation_id=operation.id)
-        await outcomes.announce(session, EventType.CODE_ACTIVE, code, operation=operation)
+    now = ring.now()
+    fits = wanted_window(ring.code, told, now) == told
+    if not fits or not await bench.ledger.complete(Seen(ring.claim, now)):
+        raise TryLater("the window was moved meanwhile", retry_at=now)
 
 
 async def _record_revoked(bench: Workbench, ring: Ring) -> None:

@@ -16,7 +16,7 @@ import procrastinate
 import psycopg
 
 from pinqueue import deliveries, fetching, forgetting, hashing, hooks, lines, logs, ringing, sweep
-from pinqueue.alarms import DELIVER
+from pinqueue.alarms import DELIVER, QUEUES
 from pinqueue.config import LOCK_CLOUD, STORE, Settings
 from pinqueue.db import Database
 from pinqueue.errors import DatabaseUnavailable, PinQueueError
@@ -37,6 +37,9 @@ HEARTBEAT_EVERY = 5.0
 GRACEFUL_STOP = 15.0
 STUCK_AFTER = 120.0
 """Seconds without a turn of the event loop after which the process ends itself."""
+AT_THE_DATABASE = 12
+"""Connections for operations, however many there are: most of their time they are at the door, and
+what they write down at the same time goes over one."""
 BESIDE_AT_A_TIME = 4
 """Deliveries, and bookings fetched: other people's servers, beside the operations."""
 RESTART_AFTER = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one repeats
@@ -61,9 +64,9 @@ async def run(
     stopping = _stop_signal()
     db = Database(
         settings.database_url,
-        pool_size=concurrency + BESIDE_AT_A_TIME + 3,
+        pool_size=min(concurrency, AT_THE_DATABASE) + BESIDE_AT_A_TIME + 3,
         name="pinqueue-worker",
-        listener=listeners.tell,
+        listener=listeners.tell if listeners else None,
     )
     mutex = Mutex(settings.database_url)
     poster = Poster()
@@ -121,7 +124,8 @@ async def run(
     async def watch() -> None:
         await lines.watch(settings.database_url)
 
-    logging.getLogger("procrastinate.worker").addFilter(_no_traceback_of_the_foreseen)
+    for name in ("procrastinate.worker", "procrastinate.worker.worker"):
+        logging.getLogger(name).addFilter(_worth_telling)
     log.info("worker-started", concurrency=concurrency, queues=list(queues))
     try:
         async with Monitor(db, metrics).adding():
@@ -157,12 +161,15 @@ async def _feed_watchdog() -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _no_traceback_of_the_foreseen(record: logging.LogRecord) -> bool:
-    """A PIN that its lock has not confirmed yet is no failure: a line says so, not a page."""
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Of an operation our own lines tell how it began and ended. And a PIN that its lock has not
+    confirmed yet is no failure: a line says so, not a page."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, PinQueueError):
         record.msg, record.exc_info = f"{record.msg}: {error}", None
-    return True
+    job = getattr(record, "job", {})
+    told = getattr(record, "action", "") in ("start_job", "job_success")
+    return not (told and job.get("task_name") in QUEUES.values())
 
 
 async def _work(

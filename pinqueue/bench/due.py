@@ -29,7 +29,7 @@ async def put(deployment: Deployment, offsets: Sequence[timedelta]) -> datetime:
     """
     rows = [_rows(deployment, next(_numbers)) for _ in offsets]
     async with deployment.db.transaction() as session:
-        start = await store.now(session) + timedelta(seconds=3, milliseconds=5 * len(offsets))
+        start = await store.now(session) + timedelta(seconds=3, milliseconds=15 * len(offsets))
         window = {"starts_at": _whole(start, hours=1), "ends_at": _whole(start, hours=25)}
         if await store.listing(session, LISTING) is None:
             await session.execute(insert(Listing).values(id=LISTING, time_zone="UTC"))

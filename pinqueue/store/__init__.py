@@ -679,18 +679,6 @@ class Claimed:
     now: datetime
 
 
-async def operation_due(session: Session, operation_id: int) -> Operation | None:
-    """The operation if it is open and due; None when its alarm has nothing (more) to do."""
-    operation: Operation | None = await session.scalar(
-        select(Operation).where(
-            Operation.id == operation_id,
-            Operation.state.in_(OPERATION_OPEN),
-            Operation.next_at <= func.now(),
-        )
-    )
-    return operation
-
-
 async def claim_operation(
     session: Session, operation_id: int, access_code_id: int, job_id: int | None
 ) -> Claimed:
@@ -769,16 +757,6 @@ def _waiting_for_room(lock_id: str) -> Select[int]:
 async def nearest_arrival_waiting_for_room(session: Session, lock_id: str) -> int | None:
     """Of the access codes that found their lock full, the one whose stay begins first."""
     code_id: int | None = await session.scalar(_waiting_for_room(lock_id))
-    return code_id
-
-
-async def nearer_arrival_waiting_for_room(session: Session, code: AccessCode) -> int | None:
-    """An access code that found the same lock full, and whose stay begins before this one's."""
-    code_id: int | None = await session.scalar(
-        _waiting_for_room(code.lock_id).where(
-            tuple_(AccessCode.starts_at, AccessCode.id) < tuple_(code.starts_at, code.id)
-        )
-    )
     return code_id
 
 

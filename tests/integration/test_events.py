@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -204,7 +205,7 @@ async def test_hooks_hear_of_operations_and_not_of_plans(
     bench: Workbench, prompt: Control, heard: tuple[Database, list[Any]]
 ) -> None:
     db, events = heard
-    listening = Workbench(**{**vars(bench), "db": db})
+    listening = replace(bench, db=db)
     await put_on_door(listening, prompt)
     await cancel(listening)
     assert await ring(listening, "revoke") is None

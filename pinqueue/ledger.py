@@ -1,0 +1,121 @@
+"""What the operations of a worker write down at the same time, written down in one transaction.
+
+An operation is claimed, its intent, its acceptance and its end are recorded, each committed before
+it goes on. At check-in time a hundred do so at once: together they wait for the disk once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Protocol, TypeVar
+
+from pinqueue import outcomes
+from pinqueue.db import Database, Session, is_away
+from pinqueue.lifecycle import CodeState, EventType
+from pinqueue.store import Claimed, claims
+from pinqueue.store.claims import Answers
+from pinqueue.together import Together
+
+A = TypeVar("A")
+B = TypeVar("B")
+A_contra = TypeVar("A_contra", contravariant=True)
+B_co = TypeVar("B_co", covariant=True)
+
+
+class Write(Protocol[A_contra, B_co]):
+    """One of the statements of `store.claims`, in the caller's transaction."""
+
+    def __call__(
+        self, session: Session, asked: Sequence[A_contra], *, patient: bool
+    ) -> Awaitable[Answers[B_co]]: ...
+
+
+class Ledger:
+    """Of one worker process. Each method returns once what it says is committed."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        turn = asyncio.Lock()
+        self._due: Together[int, claims.Due | None] = Together(self._find_due, turn)
+        self._claim = _Entry(db, claims.claim, turn)
+        self._intend = _Entry(db, claims.intend, turn)
+        self._accept = _Entry(db, claims.accept, turn)
+        self._complete = _Entry(db, self._complete_and_tell, turn)
+
+    async def due(self, operation_id: int) -> claims.Due | None:
+        """The operation if it is open and due."""
+        return await self._due.ask(operation_id)
+
+    async def claim(self, operation_id: int, job_id: int | None) -> Claimed | None:
+        """See `claims.claim`."""
+        return await self._claim.write(claims.Ask(operation_id, job_id))
+
+    async def intend(self, intent: claims.Intent) -> claims.Intended:
+        """Raises StateChanged unless the claim is still ours, as the next two do."""
+        return await self._intend.write(intent)
+
+    async def accept(self, accepted: claims.Accepted) -> None:
+        """generating or active → sent."""
+        await self._accept.write(accepted)
+
+    async def complete(self, seen: claims.Seen) -> bool:
+        """sent → active, and the operation completed; told to whoever asked. False, and nothing of
+        it, when the window was moved meanwhile."""
+        return (await self._complete.write(seen)).fits
+
+    async def _find_due(self, operation_ids: Sequence[int]) -> Sequence[claims.Due | None]:
+        async with self._db.transaction() as session:
+            return await claims.due(session, operation_ids)
+
+    async def _complete_and_tell(
+        self, session: Session, asked: Sequence[claims.Seen], *, patient: bool
+    ) -> Answers[claims.Completed]:
+        answers = await claims.complete(session, asked, patient=patient)
+        for seen, answer in zip(asked, answers, strict=True):
+            if not isinstance(answer, claims.Completed) or not answer.fits:
+                continue
+            if answer.wanted or self._db.listens:
+                operation, code = seen.claim.operation, seen.claim.code
+                code.state, operation.last_error = CodeState.ACTIVE, None
+                await outcomes.announce(session, EventType.CODE_ACTIVE, code, operation=operation)
+        return answers
+
+
+class _Entry(Together[A, B | claims.Elsewhere]):
+    """One kind of entry."""
+
+    def __init__(self, db: Database, write: Write[A, B], turn: asyncio.Lock) -> None:
+        super().__init__(self._together, turn)
+        self._db = db
+        self._write = write
+
+    async def write(self, asked: A) -> B:
+        """What the statement answers; where somebody else holds the row, once he has let it go."""
+        answer: B | Exception | claims.Elsewhere = await self.ask(asked)
+        if isinstance(answer, claims.Elsewhere):
+            (answer,) = await self._in_transaction([asked], patient=True)
+        if isinstance(answer, Exception):
+            raise answer
+        assert not isinstance(answer, claims.Elsewhere)  # noqa: S101  # patience waits
+        return answer
+
+    async def _together(self, asked: Sequence[A]) -> Answers[B]:
+        try:
+            return await self._in_transaction(asked, patient=False)
+        except Exception as error:
+            if len(asked) == 1 or is_away(error):
+                raise
+            # Nothing of it was written: what breaks one must not break those it came with.
+            return [await self._alone(one) for one in asked]
+
+    async def _alone(self, asked: A) -> B | Exception | claims.Elsewhere:
+        try:
+            (answer,) = await self._in_transaction([asked], patient=False)
+        except Exception as error:
+            return error
+        return answer
+
+    async def _in_transaction(self, asked: Sequence[A], *, patient: bool) -> Answers[B]:
+        async with self._db.transaction() as session:
+            return await self._write(session, asked, patient=patient)

@@ -1,0 +1,396 @@
+"""What a worker writes as an operation rings: for many operations in one statement each.
+
+A code is locked before its operations, as everywhere. One that somebody else holds is left out, so
+that no other waits for it; it is asked for again alone, and then waited for (`patient`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, TypeAlias, TypeVar
+
+from sqlalchemy import TextClause, text
+
+from pinqueue.db import Session
+from pinqueue.errors import StateChanged
+from pinqueue.lifecycle import CodeState, EventType, OperationKind, OperationState, sources_of
+from pinqueue.models import AccessCode, Base, Lock, Operation
+from pinqueue.store import Claimed
+
+T = TypeVar("T")
+
+
+class Elsewhere(Enum):
+    """Somebody else holds the code: nothing of what was asked has been done."""
+
+    HELD = "held"
+
+
+HELD: Final = Elsewhere.HELD
+Answers: TypeAlias = Sequence[T | Exception | Elsewhere]
+"""In the order of what was asked."""
+
+
+def _columns(model: type[Base]) -> list[str]:
+    return [column.name for column in model.__table__.columns]
+
+
+_OPERATION, _CODE, _LOCK = (_columns(model) for model in (Operation, AccessCode, Lock))
+_ROWS = ", ".join(
+    f"{row}.{column}"
+    for row, columns in {"operation": _OPERATION, "code": _CODE, "lock": _LOCK}.items()
+    for column in columns
+)
+
+
+def _statements(query: str) -> dict[bool, TextClause]:
+    """A statement that is patient, and one that is not: by that."""
+    skips = {True: "", False: "SKIP LOCKED"}
+    return {
+        patient: text(query.replace("{skip}", skip).replace("{rows}", _ROWS))
+        for patient, skip in skips.items()
+    }
+
+
+# Claiming
+
+
+@dataclass(frozen=True)
+class Due:
+    """An operation that is open and due."""
+
+    id: int
+    access_code_id: int
+    rescues: int
+
+
+async def due(session: Session, operation_ids: Sequence[int]) -> Sequence[Due | None]:
+    """None where an alarm has nothing (more) to do."""
+    rows = await session.execute(
+        text("""
+            SELECT id, access_code_id, rescues FROM operations
+            WHERE id = ANY(:ids) AND state || '' IN ('waiting', 'active') AND next_at <= now()
+        """),
+        {"ids": operation_ids},
+    )
+    found = {row.id: Due(*row) for row in rows}
+    return [found.get(id_) for id_ in operation_ids]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """To claim an operation for the job that rang."""
+
+    operation_id: int
+    job_id: int | None
+
+
+_CLAIM = _statements(
+    """
+WITH asked AS MATERIALIZED (
+    SELECT operation.id, operation.access_code_id, asked.job_id
+    FROM unnest(CAST(:operation_ids AS bigint[]), CAST(:job_ids AS bigint[])) asked (id, job_id)
+    JOIN operations operation USING (id)
+), code AS MATERIALIZED (
+    SELECT * FROM access_codes
+    WHERE id = ANY(ARRAY(SELECT access_code_id FROM asked))
+    ORDER BY id FOR NO KEY UPDATE {skip}
+), operation AS MATERIALIZED (
+    SELECT * FROM operations
+    WHERE id = ANY(:operation_ids) AND access_code_id = ANY(ARRAY(SELECT id FROM code))
+    FOR NO KEY UPDATE
+), ready AS MATERIALIZED (
+    SELECT operation.id, operation.kind, operation.epoch + 1 AS epoch, code.id AS code_id,
+           code.state AS code_state, code.reservation_id, code.lock_id, asked.job_id,
+           operation.state IN ('waiting', 'active') AND operation.next_at <= now()
+           AND (operation.kind = 'generate'
+                OR code.state = ANY(:revocable) AND NOT EXISTS (
+                    SELECT FROM operations other
+                    WHERE other.access_code_id = code.id AND other.kind = 'generate'
+                      AND other.state IN ('waiting', 'active'))) AS so
+    FROM operation JOIN code ON code.id = operation.access_code_id
+    JOIN asked ON asked.id = operation.id
+), claimed AS (
+    UPDATE operations
+    SET state = 'active', epoch = ready.epoch, claimed_at = now(),
+        first_claimed_at = coalesce(first_claimed_at, now())
+    FROM ready WHERE operations.id = ready.id AND ready.so
+), begun AS (
+    UPDATE access_codes
+    SET state = CASE kind WHEN 'generate' THEN 'generating' ELSE 'revoking' END, failed_at = NULL
+    FROM ready
+    WHERE access_codes.id = ready.code_id AND ready.so
+      AND (kind = 'generate' AND code_state IN ('scheduled', 'failed')
+           OR kind = 'revoke' AND code_state <> 'revoking')
+), rescued AS (
+    UPDATE tries SET outcome = 'rescued', finished_at = now()
+    FROM ready WHERE tries.operation_id = ready.id AND ready.so AND tries.outcome IS NULL
+), tried AS (
+    INSERT INTO tries (operation_id, epoch, job_id)
+    SELECT id, epoch, job_id FROM ready WHERE so
+), told AS (
+    INSERT INTO audit_events
+        (actor, event, reservation_id, access_code_id, operation_id, lock_id, detail)
+    SELECT 'worker', kind || '\\:started', reservation_id, code_id, id, lock_id,
+           jsonb_build_object('epoch', epoch)
+    FROM ready WHERE so
+)
+SELECT asked.id AS asked_id, ready.id IS NULL AS elsewhere, ready.so, now(), {rows}
+FROM asked
+LEFT JOIN ready ON ready.id = asked.id
+LEFT JOIN operation ON operation.id = asked.id
+LEFT JOIN code ON code.id = ready.code_id
+LEFT JOIN locks lock ON lock.id = code.lock_id
+"""
+)
+
+
+async def claim(
+    session: Session, asked: Sequence[Ask], *, patient: bool
+) -> Answers[Claimed | None]:
+    """Take operations, each with a new epoch, and move their codes to where they are worked on.
+    Whoever held one with an older epoch can from now on record nothing.
+
+    None for one that is closed, or not due any more; and for a revoke that has to cancel a generate
+    operation first, or whose code was never begun: `store.claim_operation` is for that.
+    """
+    rows = await session.execute(
+        _CLAIM[patient],
+        {
+            "operation_ids": [one.operation_id for one in asked],
+            "job_ids": [one.job_id for one in asked],
+            "revocable": [*sources_of(CodeState.REVOKING), CodeState.REVOKING],
+        },
+    )
+    found = {id_: _claimed(*row) for id_, *row in rows}
+    return [found.get(one.operation_id) for one in asked]
+
+
+def _claimed(elsewhere: bool, so: bool, now: datetime, *columns: Any) -> Claimed | Elsewhere | None:
+    """The rows, which were read and locked before they were written, as they are now."""
+    if elsewhere:
+        return HELD
+    if not so:
+        return None
+    values = iter(columns)
+    operation = Operation(**dict(zip(_OPERATION, values, strict=False)))
+    code = AccessCode(**dict(zip(_CODE, values, strict=False)))
+    lock = Lock(**dict(zip(_LOCK, values, strict=False)))
+    operation.state, operation.claimed_at = OperationState.ACTIVE, now
+    operation.epoch += 1
+    operation.first_claimed_at = operation.first_claimed_at or now
+    if operation.kind == OperationKind.REVOKE:
+        code.state, code.failed_at = CodeState.REVOKING, None
+    elif code.state in (CodeState.SCHEDULED, CodeState.FAILED):
+        code.state, code.failed_at = CodeState.GENERATING, None
+    return Claimed(operation, code, lock, now)
+
+
+# Recording what came of a claim, while it is ours
+
+
+@dataclass(frozen=True)
+class Intent:
+    """To be written down before a create: should no answer come, whoever looks next knows of it."""
+
+    claim: Claimed
+    at: datetime
+    pin_hash: str
+
+
+@dataclass(frozen=True)
+class Intended:
+    """The code's window as it is now, and whether the intent was written down."""
+
+    starts_at: datetime
+    ends_at: datetime
+    nearer_arrival: int | None
+    """It was not: the lock was full, and this access code is for a guest who arrives earlier."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The lock's cloud has the PIN, or its latest change."""
+
+    claim: Claimed
+    at: datetime
+    remote_id: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The PIN was seen on its door, with the window that its code had when it was claimed, or when
+    the create was intended."""
+
+    claim: Claimed
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Completed:
+    fits: bool
+    """Whether the code still has that window: else nothing was written down."""
+    wanted: bool
+    """Whether an endpoint wants to be told of it."""
+
+
+def _of_mine(query: str, **columns: str) -> dict[bool, TextClause]:
+    """A statement on `mine`, each of which has these columns besides, of these types."""
+    more = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in columns.items())
+    return _statements(_MINE.format(skip="{skip}", more=more, named=", ".join(columns)) + query)
+
+
+_MINE = """
+WITH code AS MATERIALIZED (
+    SELECT * FROM access_codes WHERE id = ANY(:code_ids)
+    ORDER BY id FOR NO KEY UPDATE {skip}
+), operation AS MATERIALIZED (
+    SELECT id, state, epoch FROM operations
+    WHERE id = ANY(:ids) AND access_code_id = ANY(ARRAY(SELECT id FROM code))
+    FOR NO KEY UPDATE
+), mine AS MATERIALIZED (
+    SELECT asked.*, code.state, code.reservation_id, code.lock_id, code.starts_at, code.ends_at,
+           operation.state = 'active' AND operation.epoch = asked.epoch AS ours
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:epochs AS bigint[]), CAST(:code_ids AS bigint[]),
+                CAST(:ats AS timestamptz[]), {more}) asked (id, epoch, code_id, at, {named})
+    JOIN code ON code.id = asked.code_id JOIN operation ON operation.id = asked.id
+)
+"""
+_INTEND = _of_mine(
+    """
+, turn AS MATERIALIZED (
+    SELECT mine.*, (
+        SELECT code.id
+        FROM operations operation JOIN access_codes code ON code.id = operation.access_code_id
+        -- As expressions they fit no index but that of the few that wait for room.
+        WHERE operation.waits_for_room AND operation.state || '' IN ('waiting', 'active')
+          AND operation.kind || '' = 'generate'
+          AND code.lock_id = mine.lock_id AND code.remote_id IS NULL AND code.ends_at > now()
+          AND (code.starts_at, code.id) < (mine.starts_at, mine.code_id)
+        ORDER BY code.starts_at, code.id LIMIT 1
+    ) AS nearer_arrival
+    FROM mine
+), wrote AS (
+    UPDATE access_codes SET pin_hash = turn.pin_hash, create_in_doubt_since = turn.at
+    FROM turn
+    WHERE access_codes.id = turn.code_id AND turn.ours AND turn.nearer_arrival IS NULL
+)
+SELECT code_id, ours, starts_at, ends_at, nearer_arrival FROM turn
+""",
+    pin_hash="text",
+)
+_ACCEPT = _of_mine(
+    """
+, sent AS MATERIALIZED (
+    SELECT *, ours AND state = ANY(:sendable) AS so FROM mine
+), wrote AS (
+    UPDATE access_codes
+    SET remote_id = sent.remote_id, create_in_doubt_since = NULL, state = 'sent',
+        sent_at = CASE sent.state WHEN 'sent' THEN sent_at ELSE sent.at END
+    FROM sent WHERE access_codes.id = sent.code_id AND sent.so
+), told AS (
+    INSERT INTO audit_events (actor, event, reservation_id, access_code_id, operation_id, lock_id)
+    SELECT 'worker', 'code\\:sent', reservation_id, code_id, id, lock_id FROM sent WHERE so
+)
+SELECT code_id, so AS ours FROM sent
+""",
+    remote_id="bigint",
+)
+_COMPLETE = _of_mine(
+    """
+, seen AS MATERIALIZED (
+    SELECT *, ours AND starts_at = told_starts_at AND ends_at = told_ends_at AS so FROM mine
+), active AS (
+    UPDATE access_codes SET state = 'active', active_at = seen.at
+    FROM seen WHERE access_codes.id = seen.code_id AND seen.so AND seen.state = 'sent'
+), completed AS (
+    UPDATE operations
+    SET state = 'completed', claimed_at = NULL, finished_at = now(), last_error = NULL
+    FROM seen WHERE operations.id = seen.id AND seen.so
+), tried AS (
+    UPDATE tries SET outcome = 'completed', finished_at = clock_timestamp()
+    FROM seen
+    WHERE tries.operation_id = seen.id AND tries.epoch = seen.epoch AND seen.so
+      AND tries.outcome IS NULL
+), told AS (
+    INSERT INTO audit_events (actor, event, reservation_id, access_code_id, operation_id, lock_id)
+    SELECT 'worker', 'code\\:active', reservation_id, code_id, id, lock_id FROM seen WHERE so
+)
+SELECT code_id, ours, so AS fits,
+       EXISTS (SELECT FROM endpoints WHERE enabled AND :event = ANY(events)) AS wanted
+FROM seen
+""",
+    told_starts_at="timestamptz",
+    told_ends_at="timestamptz",
+)
+
+
+async def intend(session: Session, asked: Sequence[Intent], *, patient: bool) -> Answers[Intended]:
+    rows = await _write(session, _INTEND[patient], asked, pin_hash=[one.pin_hash for one in asked])
+    return [
+        Intended(row.starts_at, row.ends_at, row.nearer_arrival) if _is_row(row) else row
+        for row in rows
+    ]
+
+
+async def accept(session: Session, asked: Sequence[Accepted], *, patient: bool) -> Answers[None]:
+    """generating or active → sent."""
+    rows = await _write(
+        session,
+        _ACCEPT[patient],
+        asked,
+        remote_id=[one.remote_id for one in asked],
+        sendable=[*sources_of(CodeState.SENT), CodeState.SENT],
+    )
+    return [None if _is_row(row) else row for row in rows]
+
+
+async def complete(session: Session, asked: Sequence[Seen], *, patient: bool) -> Answers[Completed]:
+    """sent → active, and the operation completed."""
+    rows = await _write(
+        session,
+        _COMPLETE[patient],
+        asked,
+        told_starts_at=[one.claim.code.starts_at for one in asked],
+        told_ends_at=[one.claim.code.ends_at for one in asked],
+        event=EventType.CODE_ACTIVE,
+    )
+    return [Completed(row.fits, row.wanted) if _is_row(row) else row for row in rows]
+
+
+async def _write(
+    session: Session,
+    statement: TextClause,
+    asked: Sequence[Intent] | Sequence[Accepted] | Sequence[Seen],
+    **parameters: object,
+) -> list[Any]:
+    """For each that was asked: a row of what the statement says, HELD, or StateChanged where the
+    claim is not ours any more."""
+    rows = await session.execute(
+        statement,
+        {
+            "ids": [one.claim.operation.id for one in asked],
+            "epochs": [one.claim.operation.epoch for one in asked],
+            "code_ids": [one.claim.code.id for one in asked],
+            "ats": [one.at for one in asked],
+            **parameters,
+        },
+    )
+    found = {row.code_id: row for row in rows}
+    return [_answer(found.get(one.claim.code.id), one.claim) for one in asked]
+
+
+def _answer(row: Any, claim: Claimed) -> Any:
+    if row is None:
+        return HELD
+    if not row.ours:
+        what = f"operation {claim.operation.id} was taken over or is no longer wanted"
+        return StateChanged(what)
+    return row
+
+
+def _is_row(answer: object) -> bool:
+    return not isinstance(answer, Exception | Elsewhere)
