@@ -104,10 +104,16 @@ WHERE id = ANY(%(ids)s) AND status = 'doing'
 
 
 def app(
-    url: str, *, concurrency: int, counted: bool = True, heartbeat: Path | None = None
+    url: str,
+    *,
+    concurrency: int,
+    stopping: asyncio.Event | None = None,
+    counted: bool = True,
+    heartbeat: Path | None = None,
 ) -> procrastinate.App:
-    """Procrastinate on this database for one worker, which is run with the same concurrency;
-    `counted` says whether a row tells that it lives, and `heartbeat` is a file that does too."""
+    """Procrastinate on this database for one worker, which is run with the same concurrency, and
+    begins nothing once it is `stopping`; `counted` says whether a row tells that it lives, and
+    `heartbeat` is a file that does too."""
 
     async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
         # Each statement is a transaction of its own: without BEGIN and COMMIT as two more.
@@ -129,17 +135,24 @@ def app(
         )
     )
     ringer = Ringer if counted else UncountedRinger
-    made.job_manager = ringer(made.connector, concurrency, heartbeat)
+    made.job_manager = ringer(made.connector, concurrency, stopping, heartbeat)
     return made
 
 
 class Ringer(JobManager):
     """The job manager of one worker."""
 
-    def __init__(self, connector: Any, concurrency: int, heartbeat: Path | None = None) -> None:
+    def __init__(
+        self,
+        connector: Any,
+        concurrency: int,
+        stopping: asyncio.Event | None = None,
+        heartbeat: Path | None = None,
+    ) -> None:
         super().__init__(connector)
         self._heartbeat = heartbeat
         self._concurrency = concurrency
+        self._stopping = stopping or asyncio.Event()
         self._fetched: deque[Job] = deque()
         self._running: set[int | None] = set()
         self._rung = 0
@@ -153,8 +166,10 @@ class Ringer(JobManager):
         while not self._fetched:
             rung = self._rung
             await self._fetch(list(queues or ()), worker_id)
-            if self._rung == rung:  # Procrastinate forgets what rang while it fetched
-                break
+            if self._rung == rung or self._stopping.is_set():
+                break  # else something rang meanwhile, which Procrastinate forgets
+        if self._stopping.is_set():  # it would begin what it is given also now
+            await self._give_back()
         if not self._fetched:
             return None
         job = self._fetched.popleft()

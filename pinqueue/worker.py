@@ -86,18 +86,21 @@ async def run(
     }
 
     async def work() -> None:
-        await _work(
-            settings.database_url, context, concurrency, queues, counted=True, heartbeat=heartbeat
+        app = ringing.app(
+            settings.database_url,
+            concurrency=concurrency,
+            stopping=stopping,
+            heartbeat=heartbeat,
         )
+        await _work(settings.database_url, app, context, concurrency, queues)
 
     async def work_beside() -> None:
         # Never among the operations: no slow endpoint or sender keeps a PIN waiting.
+        app = ringing.app(
+            settings.database_url, concurrency=BESIDE_AT_A_TIME, stopping=stopping, counted=False
+        )
         await _work(
-            settings.database_url,
-            context,
-            BESIDE_AT_A_TIME,
-            [DELIVER, fetching.FETCH],
-            counted=False,
+            settings.database_url, app, context, BESIDE_AT_A_TIME, [DELIVER, fetching.FETCH]
         )
 
     async def reconcile_now_and_then() -> None:
@@ -174,17 +177,14 @@ def _worth_telling(record: logging.LogRecord) -> bool:
 
 async def _work(
     url: str,
+    app: procrastinate.App,
     context: dict[str, Any],
     concurrency: int,
     queues: Sequence[str],
-    *,
-    counted: bool,
-    heartbeat: Path | None = None,
 ) -> None:
     """Procrastinate's worker, until cancelled. It returns by itself when a side task of it breaks,
     for instance its listener at a database restart."""
     await _insist_reachable(url)
-    app = ringing.app(url, concurrency=concurrency, counted=counted, heartbeat=heartbeat)
     app.add_tasks_from(tasks, namespace="")
     async with app.open_async():
         await app.run_worker_async(

@@ -29,6 +29,12 @@ from tests.queueing import QUEUE, Queue, a_queue
 pytestmark = pytest.mark.anyio
 
 
+CHANNEL = "procrastinate_queue_v1"
+NUDGE = """
+    SELECT pg_notify(%(channel)s, json_build_object('type', 'job_inserted', 'job_id', 0)::text)
+"""
+
+
 @pytest.fixture
 async def queue(database_url: str) -> AsyncIterator[Queue]:
     async with a_queue(database_url) as queue:
@@ -184,6 +190,28 @@ async def test_a_worker_that_stops_finishes_what_it_began_and_begins_nothing_mor
             queue.ran.go_on.set()
             await asyncio.gather(running, return_exceptions=True)
         assert Counter(await queue.statuses()) == {"succeeded": 2, "todo": 4}
+
+
+async def test_what_a_fetch_finds_while_the_worker_is_asked_to_stop_is_given_back(
+    queue: Queue,
+) -> None:
+    """Procrastinate begins what a fetch brings, however long after the stop. And what arrives
+    meanwhile rings, which would fetch once more."""
+    stopping = asyncio.Event()
+    queue.app.job_manager = Ringer(queue.app.connector, 1, stopping)
+    connecting = psycopg.AsyncConnection.connect(queue.url)
+    async with await connecting as slow, queue.working() as running:
+        await slow.execute("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
+        await queue.app.connector.execute_query_async(NUDGE, channel=f"{CHANNEL}#{QUEUE}")
+        await queue.until("SELECT count(*) > 0 AS so FROM pg_locks WHERE NOT granted")
+        stopping.set()
+        running.cancel()
+        await queue.app.configure_task("note", queue=QUEUE, connection=slow).defer_async(
+            name="too late"
+        )
+        await slow.commit()
+        await asyncio.gather(running, return_exceptions=True)
+    assert (queue.ran.begun, await queue.statuses()) == ([], ["todo"])
 
 
 async def test_listening_ends_when_it_is_cancelled_amid_notifications(queue: Queue) -> None:
