@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         lines,
         logs,
         metrics,
+        pace,
         posting,
         processes,
         rotating,
@@ -86,6 +87,7 @@ else:
     access_codes = Later("pinqueue.codes")
     alarms, audit, config = map(Later, ("pinqueue.alarms", "pinqueue.audit", "pinqueue.config"))
     db, deliveries, metrics = map(Later, ("pinqueue.db", "pinqueue.deliveries", "pinqueue.metrics"))
+    pace = Later("pinqueue.pace")
     posting, store = map(Later, ("pinqueue.posting", "pinqueue.store"))
     bench, demo = map(Later, ("pinqueue.bench", "pinqueue.demo"))
     chaos = Later("pinqueue.bench.chaos")
@@ -1222,8 +1224,8 @@ def audit_(
 # Composition
 
 
-def _gateway(settings: Settings, concurrency: int, counts: metrics.Metrics) -> tuya.TuyaGateway:
-    return tuya.TuyaGateway(
+def _gateway(settings: Settings, concurrency: int, counts: metrics.Metrics) -> pace.Paced:
+    cloud = tuya.TuyaGateway(
         region=settings.tuya_region,
         access_id=settings.tuya_access_id,
         access_secret=settings.tuya_access_secret.get_secret_value(),
@@ -1232,6 +1234,8 @@ def _gateway(settings: Settings, concurrency: int, counts: metrics.Metrics) -> t
         concurrency=concurrency,
         metrics=counts,
     )
+    database = db.Database(settings.database_url, pool_size=1, name="pinqueue-pace")
+    return pace.Paced(cloud, pace.Pace(database, settings.tuya_access_id, settings.tuya_rate))
 
 
 def _planner(settings: Settings) -> Planner:

@@ -181,6 +181,12 @@ class Settings(BaseSettings):
         default=timedelta(seconds=90),
         description="How long a call whose answer was lost may still take effect",
     )
+    tuya_rate: float = Field(
+        default=50,
+        gt=0,
+        le=1_000_000,
+        description="Calls a second that all workers together make to the Tuya project",
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -575,6 +575,16 @@ class MetricTotal(Base):
     )
 
 
+class Pace(Base):
+    """How fast all workers together call a lock cloud."""
+
+    __tablename__ = "paces"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    project: Mapped[str] = mapped_column(primary_key=True, comment="Access ID of the Tuya project")
+    next_at: Mapped[datetime] = mapped_column(comment="When the next call may be made")
+
+
 class AuditEvent(Base):
     """What happened, append only: a trigger refuses every change."""
 

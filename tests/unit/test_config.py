@@ -69,6 +69,7 @@ DEFAULTS: dict[str, Any] = {
     "tuya_url": "",
     "tuya_ca": "",
     "tuya_grace": timedelta(seconds=90),
+    "tuya_rate": 50,
 }
 
 

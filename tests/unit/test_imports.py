@@ -24,7 +24,7 @@ LAYERS = """
     operations health deliveries monitoring
     jobs audit inventory forgetting
     reservations
-    codes ledger
+    codes ledger pace
     columns outcomes
     alarms ringing hashing rotating
     store mutex schema locks.tuya
