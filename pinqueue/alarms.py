@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import procrastinate
-from procrastinate.types import JSONDict
+from procrastinate.jobs import Job
 
 from pinqueue import store
 from pinqueue.db import Session, driver_connection
@@ -30,34 +31,49 @@ commit together or not at all."""
 
 
 async def put(session: Session, operations: Sequence[Operation]) -> None:
-    """Defer a job for each operation at its `next_at`. `lock=` and `queueing_lock=` stay unused:
-    together with a planned time they block every later job with the same lock."""
-    connection = await driver_connection(session)
-    records = []
-    alike: dict[tuple[str, datetime, int], list[Operation]] = {}
-    for operation in operations:
-        code = await session.get_one(AccessCode, operation.access_code_id)
-        key = (operation.kind, operation.next_at, urgency(operation, code))
-        alike.setdefault(key, []).append(operation)
-    for (kind, at, priority), batch in alike.items():
-        name = QUEUES[OperationKind(kind)]
-        arguments: list[JSONDict] = [{"operation_id": operation.id} for operation in batch]
-        job_ids = await _app.configure_task(
-            name, queue=name, schedule_at=at, priority=priority, connection=connection
-        ).batch_defer_async(*arguments)
-        for operation, job_id in zip(batch, job_ids, strict=True):
-            operation.job_id = job_id
-            records.append(
-                {
-                    "job_id": job_id,
-                    "operation_id": operation.id,
-                    "queue": name,
-                    "task": name,
-                    "scheduled_at": at,
-                }
-            )
+    """Defer a job for each operation at its `next_at`."""
+    codes = [await session.get_one(AccessCode, one.access_code_id) for one in operations]
+    records = await ring(session, operations, codes)
     await session.flush()
     await store.insert_job_records(session, records)
+
+
+async def ring(
+    session: Session, operations: Sequence[Operation], codes: Sequence[AccessCode]
+) -> list[dict[str, Any]]:
+    """The jobs alone, which the operations then name; returns what is to be remembered of them.
+
+    `lock=` and `queueing_lock=` stay unused: together with a planned time they block every later
+    job with the same lock.
+    """
+    if not operations:
+        return []
+    jobs = [
+        Job(
+            queue=QUEUES[OperationKind(operation.kind)],
+            task_name=QUEUES[OperationKind(operation.kind)],
+            lock=None,
+            queueing_lock=None,
+            priority=urgency(operation, code),
+            scheduled_at=operation.next_at,
+            task_kwargs={"operation_id": operation.id},
+        )
+        for operation, code in zip(operations, codes, strict=True)
+    ]
+    connection = await driver_connection(session)
+    deferred = await _app.job_manager.batch_defer_jobs_async(jobs, connection=connection)
+    for operation, job in zip(operations, deferred, strict=True):
+        operation.job_id = job.id
+    return [
+        {
+            "job_id": job.id,
+            "operation_id": operation.id,
+            "queue": job.queue,
+            "task": job.task_name,
+            "scheduled_at": job.scheduled_at,
+        }
+        for operation, job in zip(operations, deferred, strict=True)
+    ]
 
 
 def urgency(operation: Operation, code: AccessCode) -> int:

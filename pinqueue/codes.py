@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 from pinqueue import alarms, outcomes, pins, store
 from pinqueue.db import Session
@@ -288,6 +289,14 @@ async def _open(
     await alarms.put(session, await store.insert_operations(session, codes, kind, at))
 
 
+def by_length(doors: Iterable[Lock]) -> list[tuple[int, list[Lock]]]:
+    """The doors that take a PIN of the same length, and so the same PIN, together. In one order for
+    all bookings: two that want the same PINs on the same locks wait in turn."""
+    ordered = sorted(doors, key=lambda door: (pins.LENGTHS[door.protocol], door.id))
+    grouped = groupby(ordered, key=lambda door: pins.LENGTHS[door.protocol])
+    return [(length, list(group)) for length, group in grouped]
+
+
 async def _insert_codes(
     session: Session,
     sealer: Sealer,
@@ -297,10 +306,7 @@ async def _insert_codes(
     kept: Mapping[int, pins.Pin],
 ) -> list[AccessCode]:
     made: list[AccessCode] = []
-    # One order for all bookings: two that want the same PINs on the same locks wait in turn.
-    ordered = sorted(doors, key=lambda door: (pins.LENGTHS[door.protocol], door.id))
-    for length, group in groupby(ordered, key=lambda door: pins.LENGTHS[door.protocol]):
-        left = list(group)
+    for length, left in by_length(doors):
         if length in kept:
             same = await _insert_where_free(
                 session, sealer, reservation_id, left, window, kept[length]
@@ -339,21 +345,32 @@ async def _insert_where_free(
     """With this PIN, on those of the doors where nobody has it or had it lately."""
     ids = await store.new_code_ids(session, len(doors))
     return await store.insert_codes(
-        session,
-        [
-            {
-                "id": code_id,
-                "reservation_id": reservation_id,
-                "lock_id": door.id,
-                "starts_at": window.starts_at,
-                "ends_at": window.ends_at,
-                "remote_name": new_remote_name(),
-                "pin_sealed": sealer.seal_pin(code_id, pin),
-                "pin_fingerprint": sealer.fingerprint(door.id, pin),
-            }
-            for code_id, door in zip(ids, doors, strict=True)
-        ],
+        session, new_rows(sealer, reservation_id, ids, doors, window, pin)
     )
+
+
+def new_rows(
+    sealer: Sealer,
+    reservation_id: str,
+    ids: Sequence[int],
+    doors: Sequence[Lock],
+    window: Window,
+    pin: pins.Pin,
+) -> list[dict[str, Any]]:
+    """The columns of access codes with this PIN, with those ids, for those doors."""
+    return [
+        {
+            "id": code_id,
+            "reservation_id": reservation_id,
+            "lock_id": door.id,
+            "starts_at": window.starts_at,
+            "ends_at": window.ends_at,
+            "remote_name": new_remote_name(),
+            "pin_sealed": sealer.seal_pin(code_id, pin),
+            "pin_fingerprint": sealer.fingerprint(door.id, pin),
+        }
+        for code_id, door in zip(ids, doors, strict=True)
+    ]
 
 
 async def begin_anew(session: Session, code: AccessCode) -> None:

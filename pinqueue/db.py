@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
@@ -63,6 +63,8 @@ class Database:
         event.listen(self.engine.sync_engine, "handle_error", _forget_the_row)
         event.listen(self.engine.sync_engine, "begin", self._limit)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        looking = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._looks = async_sessionmaker(looking, expire_on_commit=False)
 
     @property
     def listens(self) -> bool:
@@ -76,20 +78,20 @@ class Database:
         Raises DatabaseUnavailable when the server cannot be reached, is shutting down, or took too
         long: the same call may succeed later.
         """
-        try:
+        with _database_errors():
             async with self._sessions.begin() as session:
                 yield session
             if self._listener is not None:
                 for told in session.info.get(_ANNOUNCED, ()):
                     self._listener(told)
-        except PoolExhausted as error:
-            raise DatabaseUnavailable("no database connection became free in time") from error
-        except Exception as error:
-            if is_passing(error):
-                raise DatabaseUnavailable(
-                    f"the database did not answer: {_cause(error)}"
-                ) from error
-            raise
+
+    @asynccontextmanager
+    async def look(self) -> AsyncIterator[Session]:
+        """A session for one statement that only reads, without the round trips of BEGIN and COMMIT.
+        Raises as `transaction` does."""
+        with _database_errors():
+            async with self._looks() as session:
+                yield session
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -114,6 +116,18 @@ class Database:
                 f"set_config('{name}', '{value}', true)" for name, value in self._limits.items()
             )
             connection.exec_driver_sql(f"SELECT {', '.join(settings)}")
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except PoolExhausted as error:
+        raise DatabaseUnavailable("no database connection became free in time") from error
+    except Exception as error:
+        if is_passing(error):
+            raise DatabaseUnavailable(f"the database did not answer: {_cause(error)}") from error
+        raise
 
 
 _ANNOUNCED = "announced"

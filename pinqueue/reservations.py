@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -166,6 +166,29 @@ async def receive(
         )
     await plan(session, planner, stay, actor=actor, now=now)
     return outcome
+
+
+def new_stay(
+    planner: Planner, source_id: str, booking: Booking, listing: Listing, now: datetime
+) -> Reservation | None:
+    """The row of a stay that nobody knew, where it is told whole, confirmed and not over; None for
+    all else, which `receive` is for."""
+    booking = _not_from_the_future(booking, now)
+    told = tellings.merge([], booking.telling)
+    wanted = tellings.current(told)
+    if not wanted.keys() >= WHOLE or wanted["status"] != ReservationStatus.CONFIRMED:
+        return None
+    try:
+        columns.check_told(told[0], listing)
+    except BookingInvalid:
+        return None
+    values = columns.of(wanted, listing, None)
+    return Reservation(
+        id=booking.reservation_id,
+        source_id=source_id,
+        **values,
+        **columns.history(None, told, values, now),
+    )
 
 
 def _outcome(stay: Reservation, *, whole: bool, newest: bool) -> str:
@@ -379,31 +402,24 @@ async def plan(
             now=now,
             kept=kept,
         )
-    await _tell_of_neighbours(session, actor, stay)
+    listing = await store.listing(session, stay.listing_id or "")
+    assert listing is not None  # noqa: S101  # only what is wished for gets so far
+    await tell_of_neighbours(session, actor, {stay.id: listing})
 
 
-async def _tell_of_neighbours(session: Session, actor: str, stay: Reservation) -> None:
-    """What an operator should know: that stays overlap, and that one ends on the day on which
-    another begins."""
-    # Only a tombstone lacks these, says a CHECK, and it has no neighbours.
-    assert stay.listing_id is not None  # noqa: S101
-    assert stay.check_in_at is not None  # noqa: S101
-    assert stay.check_out_at is not None  # noqa: S101
-    starts_at = stay.early_check_in_at or stay.check_in_at
-    ends_at = stay.late_check_out_at or stay.check_out_at
-    own = store.Neighbour(stay.id, stay.check_in_at, stay.check_out_at, starts_at, ends_at)
-    others = await store.neighbours(session, stay, starts_at, ends_at, limit=20)
-    overlaps = [o.id for o in others if o.starts_at < ends_at and o.ends_at > starts_at]
-    if overlaps:
-        await store.record(
-            session, actor, "reservation:overlaps", reservation_id=stay.id, others=overlaps[:10]
-        )
-    listing = await store.listing(session, stay.listing_id)
-    assert listing is not None  # noqa: S101  # a foreign key says so
-    zone = ZoneInfo(listing.time_zone)
-    for leaves, arrives in [pair for other in others for pair in ((own, other), (other, own))]:
-        if turns_over(leaves.check_in_at, leaves.check_out_at, arrives.check_in_at, zone):
-            await store.record_turnover(session, actor, leaves.id, arrives.id)
+async def tell_of_neighbours(session: Session, actor: str, stays: Mapping[str, Listing]) -> None:
+    """What an operator should know of stays, given by their ids with their listings: that they
+    overlap others, and that one ends on the day on which another begins."""
+    for own, others in (await store.neighbours(session, [*stays], limit=20)).values():
+        overlaps = [o.id for o in others if o.starts_at < own.ends_at and o.ends_at > own.starts_at]
+        if overlaps:
+            await store.record(
+                session, actor, "reservation:overlaps", reservation_id=own.id, others=overlaps[:10]
+            )
+        zone = ZoneInfo(stays[own.id].time_zone)
+        for leaves, arrives in [pair for other in others for pair in ((own, other), (other, own))]:
+            if turns_over(leaves.check_in_at, leaves.check_out_at, arrives.check_in_at, zone):
+                await store.record_turnover(session, actor, leaves.id, arrives.id)
 
 
 def _not_from_the_future(booking: Booking, now: datetime) -> Booking:
@@ -432,17 +448,28 @@ async def _wish(
         return None
     # Only a tombstone lacks these, says a CHECK, and it is not confirmed.
     assert stay.listing_id is not None  # noqa: S101
-    assert stay.check_in_at is not None  # noqa: S101
-    assert stay.check_out_at is not None  # noqa: S101
     listing = await store.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
+    locks = await store.locks_of_listing(session, listing.id)
+    return wish(planner, stay, listing, locks, now)
+
+
+def wish(
+    planner: Planner, stay: Reservation, listing: Listing, locks: Sequence[Lock], now: datetime
+) -> Wish | None:
+    """Of a stay that is confirmed, given what its listing has; None once it is over."""
+    assert stay.check_in_at is not None  # noqa: S101  # says a CHECK
+    assert stay.check_out_at is not None  # noqa: S101
     starts_at = (stay.early_check_in_at or stay.check_in_at) - listing.buffer_before
     ends_at = (stay.late_check_out_at or stay.check_out_at) + listing.buffer_after
-    locks = {lock.id: lock for lock in await store.locks_of_listing(session, listing.id)}
     if ends_at <= now or not locks:
         return None
     leads = (stay.lead, listing.lead, planner.lead)
-    return Wish(locks, Window(starts_at, ends_at), next(lead for lead in leads if lead is not None))
+    return Wish(
+        {lock.id: lock for lock in locks},
+        Window(starts_at, ends_at),
+        next(lead for lead in leads if lead is not None),
+    )
 
 
 async def _listing(

@@ -6,6 +6,8 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
 from typing import TypedDict
 
 from starlette.applications import Starlette
@@ -22,14 +24,17 @@ from pinqueue import api, lines, logs, store, webhooks
 from pinqueue.api import docs
 from pinqueue.api.routes import BY_EVERY_BODY, Declared, served
 from pinqueue.api.shapes import Error, OfSender, Ok, Taken, Unauthorized, Unready
+from pinqueue.arrivals import Arrivals
 from pinqueue.config import STORE, Settings
 from pinqueue.db import Database
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lines import WEB_LIMITS
 from pinqueue.metrics import OTHER, Metrics
+from pinqueue.models import Source
 from pinqueue.monitoring import Monitor
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
+from pinqueue.together import Together
 from pinqueue.webhooks.limits import Limits
 from pinqueue.webhooks.pinqueue import Event
 
@@ -63,6 +68,8 @@ class State(TypedDict):
     metrics: Metrics
     monitor: Monitor
     limits: Limits
+    sources: Together[str, tuple[Source, datetime] | None]
+    arrivals: Arrivals
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -80,15 +87,18 @@ def create_app(settings: Settings) -> Starlette:
         counts = Metrics()
         monitor = Monitor(apart, counts)
         watching = asyncio.create_task(lines.watch(settings.database_url))
+        planner = Planner(sealer(settings), settings.lead)
         async with monitor.adding():
             yield {
                 "settings": settings,
                 "db": db,
                 "apart": apart,
-                "planner": Planner(sealer(settings), settings.lead),
+                "planner": planner,
                 "metrics": counts,
                 "monitor": monitor,
                 "limits": Limits(settings.source_rate, settings.stranger_rate),
+                "sources": Together(partial(webhooks.look_up, db)),
+                "arrivals": Arrivals(db, planner),
             }
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

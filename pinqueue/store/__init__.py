@@ -92,18 +92,14 @@ async def record(
 # Webhook events
 
 
-async def source_and_now(session: Session, source_id: str) -> tuple[Source, datetime] | None:
-    """A source, with the transaction's time; None when there is none by that name."""
-    row = (
-        await session.execute(select(Source, func.now()).where(Source.id == source_id))
-    ).one_or_none()
-    return (row[0], row[1]) if row else None
-
-
-async def sources_and_now(session: Session) -> dict[str, tuple[Source, datetime]]:
-    """The same of every source, by its name."""
-    rows = await session.execute(select(Source, func.now()))
-    return {source.id: (source, now) for source, now in rows}
+async def sources_and_now(
+    session: Session, ids: Collection[str] | None = None
+) -> dict[str, tuple[Source, datetime]]:
+    """Sources by name, each with the transaction's time; all where `ids` is None."""
+    query = select(Source, func.now())
+    if ids is not None:
+        query = query.where(Source.id.in_(ids))
+    return {source.id: (source, now) for source, now in await session.execute(query)}
 
 
 async def insert_event(
@@ -384,33 +380,46 @@ class Neighbour:
 
 
 async def neighbours(
-    session: Session, stay: Reservation, starts_at: datetime, ends_at: datetime, *, limit: int
-) -> list[Neighbour]:
-    """Those that share some time with this stay, or may share a day with either of its ends."""
-    found = await rows(
+    session: Session, ids: Sequence[str], *, limit: int
+) -> dict[str, tuple[Neighbour, list[Neighbour]]]:
+    """Of these stays, those that share some time with others of their listing, or may share a day
+    with either of their ends: each as it is itself, and those others."""
+    found: dict[str, tuple[Neighbour, list[Neighbour]]] = {}
+    for row in await rows(
         session,
         """
-        SELECT id, check_in_at, check_out_at, starts_at, ends_at
-        FROM reservations
+        SELECT stay.id AS own_id, stay.check_in_at AS own_check_in_at,
+               stay.check_out_at AS own_check_out_at, own.starts_at AS own_starts_at,
+               own.ends_at AS own_ends_at, other.*
+        FROM unnest(CAST(:ids AS text[])) asked (id)
+        JOIN reservations stay ON stay.id = asked.id
         CROSS JOIN LATERAL (
-            SELECT coalesce(early_check_in_at, check_in_at) AS starts_at,
-                   coalesce(late_check_out_at, check_out_at) AS ends_at
-        ) granted
-        WHERE listing_id = :listing_id AND id <> :id AND status = 'confirmed'
-          AND check_in_at > CAST(:starts_at AS timestamptz) - CAST(:longest AS interval)
-          AND starts_at < CAST(:ends_at AS timestamptz) + CAST(:day AS interval)
-          AND ends_at > CAST(:starts_at AS timestamptz) - CAST(:day AS interval)
-        ORDER BY check_in_at LIMIT :limit
+            SELECT coalesce(stay.early_check_in_at, stay.check_in_at) AS starts_at,
+                   coalesce(stay.late_check_out_at, stay.check_out_at) AS ends_at
+        ) own
+        CROSS JOIN LATERAL (
+            SELECT id, check_in_at, check_out_at, granted.starts_at, granted.ends_at
+            FROM reservations
+            CROSS JOIN LATERAL (
+                SELECT coalesce(early_check_in_at, check_in_at) AS starts_at,
+                       coalesce(late_check_out_at, check_out_at) AS ends_at
+            ) granted
+            WHERE listing_id = stay.listing_id AND id <> stay.id AND status = 'confirmed'
+              AND check_in_at > own.starts_at - CAST(:longest AS interval)
+              AND granted.starts_at < own.ends_at + CAST(:day AS interval)
+              AND granted.ends_at > own.starts_at - CAST(:day AS interval)
+            ORDER BY check_in_at LIMIT :limit
+        ) other
+        ORDER BY own_id, other.check_in_at
         """,
-        listing_id=stay.listing_id,
-        id=stay.id,
-        starts_at=starts_at,
-        ends_at=ends_at,
+        ids=list(ids),
         day=SAME_DAY,
         longest=LONGEST_STAY + SAME_DAY,  # one that began earlier is over
         limit=limit,
-    )
-    return [Neighbour(**row) for row in found]
+    ):
+        own = {name: row.pop(f"own_{name}") for name in Neighbour.__dataclass_fields__}
+        found.setdefault(own["id"], (Neighbour(**own), []))[1].append(Neighbour(**row))
+    return found
 
 
 async def turnovers(session: Session, ids: Sequence[str]) -> dict[str, str]:

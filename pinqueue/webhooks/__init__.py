@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pinqueue import fetching, logs, reservations, store
+from pinqueue.arrivals import BATCH_WITHIN, Arrival
 from pinqueue.db import Database, Session
 from pinqueue.errors import BookingInvalid, Conflict, DatabaseUnavailable
 from pinqueue.inventory import NAME
@@ -129,8 +131,26 @@ async def _take(request: Request, source_id: str, received: Received, known: Kno
     limits: Limits = request.state.limits
     if known.wait:
         await _hold_off(db, planner, limits, source_id, received, known.wait)
+    found = await request.state.sources.ask(source_id)
+    taken = _read(planner, limits, found, received, known)
+    arrival = _arrival(taken)
+    if arrival is not None and await request.state.arrivals.take(arrival):
+        return "accepted"
     async with db.transaction() as session:
-        return await _store(session, planner, limits, source_id, received, known)
+        return await _store(session, planner, taken)
+
+
+async def look_up(
+    db: Database, source_ids: Sequence[str]
+) -> Sequence[tuple[Source, datetime] | None]:
+    """The sources of many webhooks at once, as they are now, with the database's time."""
+
+    async def look() -> dict[str, tuple[Source, datetime]]:
+        async with db.look() as session:
+            return await store.sources_and_now(session, set(source_ids))
+
+    found = await within(BATCH_WITHIN, look())
+    return [found.get(source_id) for source_id in source_ids]
 
 
 async def _hold_off(
@@ -149,15 +169,25 @@ async def _hold_off(
         raise _too_many("too many requests that prove nothing", wait) from None
 
 
-async def _store(
-    session: Session,
+@dataclass(frozen=True)
+class Taken:
+    """An event, proven and read."""
+
+    source: Source
+    now: datetime
+    event_id: str
+    body: dict[str, Any]
+    body_sha256: bytes
+    told: Told
+
+
+def _read(
     planner: Planner,
     limits: Limits,
-    source_id: str,
+    found: tuple[Source, datetime] | None,
     received: Received,
     known: Known,
-) -> str:
-    found = await store.source_and_now(session, source_id)
+) -> Taken:
     known.kind = found[0].kind if found else known.kind
     source, now = _prove(planner, found, received)
     known.proven, sender = True, SENDERS[source.kind]
@@ -171,11 +201,36 @@ async def _store(
     told = sender.read(event_id, body, now)
     if named := told.booking.reservation_id if told.booking else told.fetch:
         known.reservation_id = reservations.own_id(source, named)
-    digest = hashlib.sha256(received.raw).digest()
-    event_row = await store.insert_event(session, source.id, event_id, digest, told.type, body)
+    return Taken(source, now, event_id, body, hashlib.sha256(received.raw).digest(), told)
+
+
+def _arrival(taken: Taken) -> Arrival | None:
+    """What may be a new stay, told whole."""
+    source, told = taken.source, taken.told
+    if told.booking is None or source.kind in reservations.TWO_IDS:
+        return None
+    if told.fetch is not None and source.api is not None:
+        return None
+    reservation_id = reservations.own_id(source, told.booking.reservation_id)
+    return Arrival(
+        source_id=source.id,
+        event_id=taken.event_id,
+        type=told.type,
+        body=taken.body,
+        body_sha256=taken.body_sha256,
+        booking=replace(told.booking, reservation_id=reservation_id),
+        now=taken.now,
+    )
+
+
+async def _store(session: Session, planner: Planner, taken: Taken) -> str:
+    source, told = taken.source, taken.told
+    event_row = await store.insert_event(
+        session, source.id, taken.event_id, taken.body_sha256, told.type, taken.body
+    )
     if event_row is None:
-        return await _repeat(session, source, event_id, digest, told)
-    return await apply(session, planner, source, event_row, told, now)
+        return await _repeat(session, source, taken.event_id, taken.body_sha256, told)
+    return await apply(session, planner, source, event_row, told, taken.now)
 
 
 async def apply(

@@ -988,7 +988,7 @@ def test_b55_killed_between_commit_and_answer_it_says_duplicate_next_time(
             until(lambda: web.added(before) == PLANNED, "it is committed")
             process.kill()
 
-        wire.silent_after, wire.silent_for = b"COMMIT", b"pinqueue-web"
+        wire.silent_after, wire.silent_for = b"COMMIT\0", b"pinqueue-web"
         with ThreadPoolExecutor(1) as other:
             other.submit(kill_once_committed)
             with pytest.raises(ConnectionError):

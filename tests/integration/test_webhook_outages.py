@@ -62,7 +62,7 @@ def test_53_an_answer_to_commit_that_is_lost_is_no_200_and_the_retry_is_a_duplic
     wire: Wire, wired: Web
 ) -> None:
     event = factories.event()
-    wire.silent_after, wire.silent_for = b"COMMIT", b"pinqueue-web"
+    wire.silent_after, wire.silent_for = b"COMMIT\0", b"pinqueue-web"
     is_asked_to_come_again(wired.tell(event, event_id="msg_1"))
     until(lambda: wired.counts()["webhook_events"] == 1, "it is committed all the same")
     wire.mend()
@@ -93,6 +93,7 @@ def test_53_when_every_connection_is_taken_the_sender_is_asked_to_come_again(
             "CREATE TRIGGER slow BEFORE INSERT ON webhook_events"
             " FOR EACH ROW WHEN (NEW.event_id = 'msg_slow') EXECUTE FUNCTION slow()"
         )
+        assert web.tell(factories.event("res-1")).outcome == "accepted"
         first = other.submit(web.tell, factories.event("res-1"), event_id="msg_slow")
         sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
         until(lambda: web.value(sleeping), "the only connection is taken")

@@ -22,7 +22,7 @@ LAYERS = """
     fetching
     fetchers
     operations health deliveries monitoring
-    jobs audit inventory forgetting
+    jobs audit inventory forgetting arrivals
     reservations
     codes ledger pace
     columns outcomes
