@@ -93,6 +93,11 @@ class Children:
         child.send_signal(number)
         return True
 
+    async def memory(self, name: str) -> int:
+        """Bytes of it that are in memory."""
+        printed = await self.output("ps", "ps", "-o", "rss=", "-p", str(self._running[name].pid))
+        return int(printed) * 1024
+
     def exited(self) -> str | None:
         """A child that is no longer running, None while all are."""
         gone = (name for name, child in self._running.items() if child.returncode is not None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import count
 
@@ -20,6 +19,9 @@ from pinqueue.config import read_settings
 from pinqueue.locks import Delivery, Door, RemotePin, Window
 from pinqueue.pins import Pin
 
+MOST_LOCKS = 1000
+"""That it remembers: of its memory it is the worker's that is measured."""
+
 
 class Device:
     """`LockGateway` of any number of locks that take what they are sent."""
@@ -28,28 +30,33 @@ class Device:
         """`latency` in seconds."""
         self._latency = latency
         self._ids = count(1)
-        self._pins: defaultdict[str, dict[int, RemotePin]] = defaultdict(dict)
+        self._pins: dict[str, dict[int, RemotePin]] = {}
 
     async def list_pins(self, door: Door) -> Sequence[RemotePin]:
-        return list(self._pins[door.device_id].values())
+        return list(self._pins.get(door.device_id, {}).values())
 
     async def create_pin(self, door: Door, name: str, pin: Pin, window: Window) -> int:
         await self._take_time()
         id_ = next(self._ids)
-        self._pins[door.device_id][id_] = RemotePin(id_, name, window, Delivery.ON_DOOR)
+        self._keep(door, RemotePin(id_, name, window, Delivery.ON_DOOR))
         return id_
 
     async def change_pin(
         self, door: Door, remote_id: int, name: str, pin: Pin, window: Window
     ) -> None:
         await self._take_time()
-        self._pins[door.device_id][remote_id] = RemotePin(remote_id, name, window, Delivery.ON_DOOR)
+        self._keep(door, RemotePin(remote_id, name, window, Delivery.ON_DOOR))
 
     async def delete_pin(self, door: Door, remote_id: int) -> None:
         await self._take_time()
-        self._pins[door.device_id].pop(remote_id, None)
+        self._pins.get(door.device_id, {}).pop(remote_id, None)
 
     async def close(self) -> None: ...
+
+    def _keep(self, door: Door, pin: RemotePin) -> None:
+        self._pins.setdefault(door.device_id, {})[pin.remote_id] = pin
+        if len(self._pins) > MOST_LOCKS:
+            del self._pins[next(iter(self._pins))]
 
     async def _take_time(self) -> None:
         if self._latency:

@@ -19,19 +19,23 @@ BARS = (Bar("per_second", "peer", at_least=1.0),)
 
 @asynccontextmanager
 async def sides(ground: Ground, scale: float) -> AsyncIterator[dict[str, Side]]:
-    made: dict[str, Side] = {"pinqueue": partial(_ours, ground, scale)}
+    made: dict[str, Side] = {
+        "pinqueue": partial(_ours, ground, scale, 1),
+        "two workers": partial(_ours, ground, scale, 2),
+    }
     if ground.peer is not None:
         made["peer"] = partial(_peers, ground.peer)
     yield made
 
 
-async def _ours(ground: Ground, scale: float) -> Round:
+async def _ours(ground: Ground, scale: float, workers: int) -> Round:
     async with ground.deployment() as deployment:
-        return await measured(deployment, max(int(JOBS * scale), 1))
+        return await measured(deployment, max(int(JOBS * scale), 1), workers)
 
 
-async def measured(deployment: Deployment, jobs: int) -> Round:
-    await deployment.start_worker(CONCURRENCY, device_ms=0)
+async def measured(deployment: Deployment, jobs: int, workers: int = 1) -> Round:
+    for number in range(workers):
+        await deployment.start_worker(CONCURRENCY // workers, device_ms=0, number=number)
     start = await due.put(deployment, [timedelta(0)] * jobs)
     return await due.done(deployment, start, jobs, within=600)
 

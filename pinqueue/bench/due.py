@@ -21,15 +21,19 @@ HASHED_AHEAD = "$2b$10$" + 53 * "."
 _numbers = count(1)
 
 
-async def put(deployment: Deployment, offsets: Sequence[timedelta]) -> datetime:
+async def put(
+    deployment: Deployment, offsets: Sequence[timedelta], *, ahead: timedelta | None = None
+) -> datetime:
     """A generate operation for each offset from a start that lies some seconds ahead, each on a
     lock of its own, with its job; returns that start.
 
-    Raises BenchFailed when writing them down took until then: what follows would count it in.
+    Raises BenchFailed when writing them down took until then, unless it is said how far `ahead`
+    the start is: what follows would count it in.
     """
     rows = [_rows(deployment, next(_numbers)) for _ in offsets]
     async with deployment.db.transaction() as session:
-        start = await store.now(session) + timedelta(seconds=3, milliseconds=15 * len(offsets))
+        enough = timedelta(seconds=3, milliseconds=15 * len(offsets))
+        start = await store.now(session) + (enough if ahead is None else ahead)
         window = {"starts_at": _whole(start, hours=1), "ends_at": _whole(start, hours=25)}
         if await store.listing(session, LISTING) is None:
             await session.execute(insert(Listing).values(id=LISTING, time_zone="UTC"))
@@ -62,13 +66,13 @@ async def put(deployment: Deployment, offsets: Sequence[timedelta]) -> datetime:
         await session.flush()
         await alarms.put(session, operations)
     async with deployment.db.transaction() as session:
-        if await store.now(session) > start:
+        if ahead is None and await store.now(session) > start:
             raise BenchFailed("the work could not be written down in time: this machine is busy")
     return start
 
 
 def _rows(deployment: Deployment, number: int) -> dict[str, Any]:
-    name = f"bench-{number}"
+    name = f"due-{number}"
     return {
         "pin": pins.choose(pins.LENGTHS["zigbee"]),
         "lock": {"id": name, "device_id": name, "protocol": "zigbee"},
@@ -95,6 +99,10 @@ LEFT = """
     SELECT count(*) FROM procrastinate_jobs
     WHERE queue_name = 'generate_pin' AND status IN ('todo', 'doing') AND scheduled_at < :until
 """
+CONNECTIONS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name <> 'pinqueue-bench'
+"""
 ENDED = """
     SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)) - CAST(:start AS timestamptz))
     FROM procrastinate_jobs WHERE status = 'succeeded'
@@ -106,18 +114,27 @@ LATENESS = """
 """
 
 
+async def finished(deployment: Deployment, start: datetime, jobs: int, *, within: float) -> float:
+    """Wait until all that was put is done, on its door, and written down; returns how many
+    connections to the database the workers had at most."""
+    until, most = start + timedelta(days=1), 0.0
+
+    async def none_left() -> bool:
+        nonlocal most
+        most = max(most, await deployment.value(CONNECTIONS))
+        return await deployment.value(LEFT, until=until) == 0
+
+    await deployment.until(none_left, f"{jobs} operations are done", within=within)
+    return most
+
+
 async def done(deployment: Deployment, start: datetime, jobs: int, *, within: float) -> Round:
-    """Wait until all that was put is done, on its door, and written down; then its figures.
+    """Wait until all that was put is done; then its figures.
 
     Lateness counts up to when a worker had claimed the operation; the end is the commit of the last
     job's own end.
     """
-    until = start + timedelta(days=1)
-
-    async def none_left() -> bool:
-        return await deployment.value(LEFT, until=until) == 0
-
-    await deployment.until(none_left, f"{jobs} operations are done", within=within)
+    connections = await finished(deployment, start, jobs, within=within)
     late = sorted(await deployment.column(LATENESS, start=start))
     if len(late) != jobs:
         raise BenchFailed(f"{len(late)} of {jobs} operations were done at the first try")
@@ -128,6 +145,7 @@ async def done(deployment: Deployment, start: datetime, jobs: int, *, within: fl
         "late_max_ms": late[-1],
         "seconds": seconds,
         "per_second": jobs / seconds,
+        "connections": connections,
     }
 
 

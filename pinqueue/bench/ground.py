@@ -46,13 +46,15 @@ class Deployment:
     planner: Planner
     children: Children
 
-    async def start_worker(self, concurrency: int, device_ms: float) -> None:
-        """The real worker before a device of that latency; it works when this returns."""
+    async def start_worker(self, concurrency: int, device_ms: float, *, number: int = 0) -> None:
+        """The real worker before a device of that latency; it works when this returns. Each on one
+        deployment has a `number`, from 0."""
         options = (f"--concurrency={concurrency}", f"--device-ms={device_ms}")
-        await self.children.start_module("worker", "pinqueue.bench.device", *options)
+        name = f"worker {number}" if number else "worker"
+        await self.children.start_module(name, "pinqueue.bench.device", *options)
 
         async def registered() -> bool:
-            return await self.value("SELECT count(*) FROM procrastinate_workers") > 0
+            return await self.value("SELECT count(*) FROM procrastinate_workers") > number
 
         await self.until(registered, "the worker starts", within=30)
 

@@ -91,10 +91,10 @@ async def set_up(db: Database, sealer: Sealer) -> str:
         return await inventory.add_source(session, sealer, "bench", "bench", "pinqueue", None)
 
 
-def signed(events: int, secret: str) -> Iterator[bytes]:
+def signed(events: int, secret: str, *, first: int = 0) -> Iterator[bytes]:
     """Stays that follow each other in each listing, as our own kind of source tells them."""
     signer, now = Webhook(secret), datetime.now(UTC)
-    for number in range(events):
+    for number in range(first, first + events):
         id_, (check_in, check_out) = f"msg-{number}", dates(number, now)
         body = json.dumps(
             {

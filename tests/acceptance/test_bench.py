@@ -13,7 +13,7 @@ from tests.acceptance.processes import House, command_of, processes_naming
 SIDES = {
     "late": {"pinqueue"},
     "rush": {"pinqueue"},
-    "drain": {"pinqueue"},
+    "drain": {"pinqueue", "two workers"},
     "pending": {"0", "1000000"},
     "ingest": {"pinqueue", "pgbench"},
 }
