@@ -1,4 +1,5 @@
-"""Advisory locks: one worker at a time on one access code, freed when the worker's process dies.
+"""Advisory locks: one worker at a time on one access code, and one that each worker holds while it
+lives. The server frees them at the moment the worker's process is gone.
 
 They save double work; they do not by themselves make anything happen once (a worker that is cut off
 keeps working without knowing). The epoch on the operation and the look-up by name do that.
@@ -27,6 +28,8 @@ T = TypeVar("T")
 KEEP_EVERY = 10.0
 """Seconds, well below the `idle_session_timeout` of LOCKS_LIMITS."""
 NAMESPACE = 0x50510000_00000000  # "PQ": keeps our keys apart from other programs' in the database
+LIVING = 0x50510004_00000000
+"""The same of workers that live, by their id at Procrastinate."""
 
 _EACH = sql.SQL(
     "SELECT {}(key) FROM unnest(%s::bigint[]) WITH ORDINALITY asked (key, place) ORDER BY place"
@@ -49,6 +52,7 @@ class Mutex:
         self._held: set[int] = set()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
+        self._living: tuple[psycopg.AsyncConnection[Any], int] | None = None
         self._locks: Together[int, bool] = Together(partial(self._ask, "pg_try_advisory_lock"))
         self._unlocks: Together[int, bool] = Together(partial(self._ask, "pg_advisory_unlock"))
 
@@ -63,7 +67,7 @@ class Mutex:
             return
         self._held.add(access_code_id)
         try:
-            if not await _to_the_end(self._locks.begin(access_code_id)):
+            if not await _to_the_end(self._locks.begin(NAMESPACE + access_code_id)):
                 yield False
                 return
             try:
@@ -81,23 +85,42 @@ class Mutex:
                 with suppress(psycopg.OperationalError):  # the next who needs it connects anew
                     await connection.execute("SELECT")
 
+    async def live_as(self, worker_id: int) -> None:
+        """Hold the lock that says that this worker lives: to be called at each of its heartbeats,
+        since the connection may have broken meanwhile. Raises DatabaseUnavailable."""
+        try:
+            await self._live_as(worker_id)
+        except DatabaseUnavailable:
+            await self._live_as(worker_id)  # on a connection that is new
+
+    async def _live_as(self, worker_id: int) -> None:
+        connection = await self._connected()
+        if self._living == (connection, worker_id):
+            await self._ask("pg_try_advisory_lock", [])  # whether the connection is still there
+            return
+        if self._living is not None and self._living[0] is connection:
+            await _to_the_end(self._unlocks.begin(LIVING + self._living[1]))
+        # One that we have lost, and the server not yet, may hold it still: then at the next beat.
+        held = await _to_the_end(self._locks.begin(LIVING + worker_id))
+        self._living = (connection, worker_id) if held else None
+
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
 
     async def _release(self, access_code_id: int) -> None:
         try:
-            if not await _to_the_end(self._unlocks.begin(access_code_id)):
+            if not await _to_the_end(self._unlocks.begin(NAMESPACE + access_code_id)):
                 log.warning("lock-was-lost", access_code_id=access_code_id)
         except DatabaseUnavailable as error:
             # The session is gone and its locks with it: there is nothing left to release.
             log.warning("lock-was-lost", access_code_id=access_code_id, reason=str(error))
 
-    async def _ask(self, function: str, access_code_ids: Sequence[int]) -> Sequence[bool]:
-        asked = [NAMESPACE + access_code_id for access_code_id in access_code_ids]
+    async def _ask(self, function: str, keys: Sequence[int]) -> Sequence[bool]:
         connection = await self._connected()
         try:
-            cursor = await connection.execute(_EACH.format(sql.Identifier(function)), (asked,))
+            query = _EACH.format(sql.Identifier(function))
+            cursor = await connection.execute(query, (list(keys),))
             return [got for (got,) in await cursor.fetchall()]
         except psycopg.OperationalError as error:
             await connection.close()

@@ -48,7 +48,8 @@ T = TypeVar("T")
 
 ACTOR = "worker"
 MUTEX_WAIT = timedelta(seconds=2)
-SUSPECT_WAIT = timedelta(seconds=1)
+SUSPECT_FROM, SUSPECT_WAIT = 2, timedelta(seconds=1)
+"""Rescues. One death says little; who was there when a second worker died is tried alone."""
 BUSY_WAIT = timedelta(seconds=2)
 SOON = timedelta(minutes=1)
 """The start that is asked for where the lock's cloud calls now the past."""
@@ -195,9 +196,9 @@ async def _claimed(
 
 @asynccontextmanager
 async def _alone(bench: Workbench, operation: Due) -> AsyncIterator[None]:
-    """No other worker at this access code for the block; and of the operations whose worker died,
-    no other in this process. One of them may have killed it: together it would take the others
-    along time after time, until all of them were quarantined. Raises TryLater.
+    """No other worker at this access code for the block; and of the operations whose workers died
+    more than once, no other in this process. One of them may have killed them: together it would
+    take the others along time after time, until all of them were quarantined. Raises TryLater.
     """
     async with bench.mutex.hold(operation.access_code_id) as alone:
         if not alone:
@@ -205,7 +206,7 @@ async def _alone(bench: Workbench, operation: Due) -> AsyncIterator[None]:
                 f"another worker is at access code {operation.access_code_id}",
                 retry_at=await _in(bench, MUTEX_WAIT),
             )
-        if not operation.rescues:
+        if operation.rescues < SUSPECT_FROM:
             yield
             return
         if bench.suspect.locked():

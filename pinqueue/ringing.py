@@ -23,6 +23,7 @@ from procrastinate.manager import JobManager, NotificationCallback
 
 from pinqueue import lines, logs
 from pinqueue.lines import KEEPALIVE, WORKER_LIMITS
+from pinqueue.mutex import Mutex
 from pinqueue.together import Together
 
 log = logs.get(__name__)
@@ -110,10 +111,11 @@ def app(
     stopping: asyncio.Event | None = None,
     counted: bool = True,
     heartbeat: Path | None = None,
+    mutex: Mutex | None = None,
 ) -> procrastinate.App:
     """Procrastinate on this database for one worker, which is run with the same concurrency, and
     begins nothing once it is `stopping`; `counted` says whether a row tells that it lives, and
-    `heartbeat` is a file that does too."""
+    `heartbeat` is a file that does too, as a lock of `mutex` does."""
 
     async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
         # Each statement is a transaction of its own: without BEGIN and COMMIT as two more.
@@ -135,7 +137,7 @@ def app(
         )
     )
     ringer = Ringer if counted else UncountedRinger
-    made.job_manager = ringer(made.connector, concurrency, stopping, heartbeat)
+    made.job_manager = ringer(made.connector, concurrency, stopping, heartbeat, mutex)
     return made
 
 
@@ -148,9 +150,11 @@ class Ringer(JobManager):
         concurrency: int,
         stopping: asyncio.Event | None = None,
         heartbeat: Path | None = None,
+        mutex: Mutex | None = None,
     ) -> None:
         super().__init__(connector)
         self._heartbeat = heartbeat
+        self._mutex = mutex
         self._concurrency = concurrency
         self._stopping = stopping or asyncio.Event()
         self._fetched: deque[Job] = deque()
@@ -223,6 +227,7 @@ class Ringer(JobManager):
 
     async def register_worker(self) -> int:
         worker_id = await super().register_worker()
+        await self._hold_life(worker_id)
         self._show_life()
         return worker_id
 
@@ -231,8 +236,14 @@ class Ringer(JobManager):
         await super().unregister_worker(worker_id)
 
     async def update_heartbeat(self, worker_id: int) -> None:
+        await self._hold_life(worker_id)
         await super().update_heartbeat(worker_id)
         self._show_life()
+
+    async def _hold_life(self, worker_id: int) -> None:
+        """The lock that is gone when we are: whoever finds that need not wait for our silence."""
+        if self._mutex is not None:
+            await self._mutex.live_as(worker_id)
 
     def _show_life(self) -> None:
         """Only after the database has taken the same sign: what cannot reach it does no work."""

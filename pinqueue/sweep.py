@@ -16,6 +16,7 @@ from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lifecycle import CodeState, EventType, OperationKind
 from pinqueue.metrics import SWEPT, Metrics
 from pinqueue.models import AccessCode, Operation
+from pinqueue.mutex import LIVING
 from pinqueue.schedule import LATE_AFTER, late_since
 from pinqueue.store import deliveries, sweeping
 
@@ -25,15 +26,21 @@ T = TypeVar("T")
 
 ACTOR = "sweep"
 EVERY = timedelta(seconds=15)
-DEAD_AFTER = timedelta(seconds=25)
-"""A worker whose heartbeat (every 5 s) is older than this is taken for dead. Should it live after
-all, its epoch is spent: it can record nothing. Longer than a worker takes to stop, since one that
-stops no longer beats."""
+RESCUE_EVERY = timedelta(seconds=3)
+SILENCE = sweeping.Silence(
+    gone_after=timedelta(seconds=8), dead_after=timedelta(seconds=25), living=LIVING >> 32
+)
+"""A worker beats every 2 s, and takes its lock again then, should its connection have broken. One
+that stops no longer beats, and takes less than the longer time to stop. Should one that is taken
+for dead live after all, its epoch is spent: it can record nothing."""
 PATIENCE = timedelta(seconds=5)
 MOST_RESCUES = 3
+HOPELESS = 20
+"""After so many rescues an operation is quarantined, whoever else dies."""
 BEGIN_AGAIN_AFTER = timedelta(minutes=15)
 BATCH = 1000
 LATE = "late"
+DIED = "its worker died"
 
 
 @dataclass(frozen=True)
@@ -69,15 +76,15 @@ async def sweep(db: Database, retention: timedelta, metrics: Metrics | None = No
 async def rescue_stalled(db: Database, metrics: Metrics | None = None) -> int:
     """Take jobs from dead workers; returns how many."""
     async with db.transaction() as session:
-        stalled = await sweeping.stalled_jobs(session, DEAD_AFTER)
+        stalled = await sweeping.stalled_jobs(session, SILENCE)
 
-    async def rescue(session: Session, job_id: int) -> PutRight | None:
-        if not await sweeping.end_stalled_job(session, job_id, DEAD_AFTER):
+    async def rescue(session: Session, stalled: sweeping.Stalled) -> PutRight | None:
+        if not await sweeping.end_stalled_job(session, stalled, SILENCE):
             return None
         revived = None
-        if silent := await sweeping.silenced_by(session, job_id):
-            revived = await _revive(session, silent, why="its worker died")
-        return revived or PutRight("job_ended", job_id=job_id)
+        if silent := await sweeping.silenced_by(session, stalled):
+            revived = await _revive(session, silent, why=DIED)
+        return revived or PutRight("job_ended", job_id=stalled.job_id)
 
     return await _one_by_one(db, rescue, stalled, metrics)
 
@@ -225,13 +232,13 @@ def _tell(told: PutRight, metrics: Metrics | None) -> None:
 
 
 async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> PutRight | None:
-    """Defer another job, unless this operation has broken too many workers: then a person looks."""
+    """Defer another job, unless it is this operation that breaks workers: then a person looks."""
     held = await sweeping.hold_silent(session, silent)
     if held is None:
         return None
     operation, code = held
     operation.rescues += 1 if silent.broke else 0
-    if operation.rescues > MOST_RESCUES:
+    if await _is_to_blame(session, operation, code, silent):
         event, reason = "quarantined", f"quarantined: {why} {operation.rescues} times"
         await store.fail_operation(session, operation, reason)
         if operation.kind == OperationKind.GENERATE and code.state != CodeState.FAILED:
@@ -255,8 +262,20 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
         code=code,
         operation_id=operation.id,
         reason=reason,
+        worker=silent.worker_id,
     )
     return _told(event, operation, code, silent.job_id, reason)
+
+
+async def _is_to_blame(
+    session: Session, operation: Operation, code: AccessCode, silent: sweeping.Silent
+) -> bool:
+    """Whether it has lost its worker, or its job, too often in a row. Where as many workers died
+    without it meanwhile, somebody kills them, and it was there by chance."""
+    if operation.rescues <= MOST_RESCUES or silent.worker_id is None:
+        return operation.rescues > MOST_RESCUES
+    others = await sweeping.died_without_it(session, operation, code, silent.worker_id, DIED)
+    return operation.rescues > min(others, HOPELESS)
 
 
 def _told(

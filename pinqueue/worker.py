@@ -33,7 +33,7 @@ from pinqueue.tasks import tasks
 
 log = logs.get(__name__)
 
-HEARTBEAT_EVERY = 5.0
+HEARTBEAT_EVERY = 2.0
 GRACEFUL_STOP = 15.0
 STUCK_AFTER = 120.0
 """Seconds without a turn of the event loop after which the process ends itself."""
@@ -91,6 +91,7 @@ async def run(
             concurrency=concurrency,
             stopping=stopping,
             heartbeat=heartbeat,
+            mutex=mutex,
         )
         await _work(settings.database_url, app, context, concurrency, queues)
 
@@ -108,6 +109,11 @@ async def run(
         while True:
             await asyncio.sleep(fetching.LOOK_EVERY.total_seconds())
             await fetching.reconcile(db, bench.planner)
+
+    async def rescue_now_and_then() -> None:
+        while True:
+            await sweep.rescue_stalled(db, metrics)
+            await asyncio.sleep(sweep.RESCUE_EVERY.total_seconds())
 
     async def sweep_now_and_then() -> None:
         while True:
@@ -136,6 +142,7 @@ async def run(
                 _keep_up("worker", work, stopping),
                 _keep_up("beside", work_beside, stopping),
                 _keep_up("reconcile", reconcile_now_and_then, stopping),
+                _keep_up("rescue", rescue_now_and_then, stopping),
                 _keep_up("sweep", sweep_now_and_then, stopping),
                 _keep_up("hashing", hash_now_and_then, stopping),
                 _keep_up("forgetting", forget_now_and_then, stopping),

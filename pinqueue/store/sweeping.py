@@ -11,7 +11,7 @@ from sqlalchemy import Text, and_, func, or_, select, text, update
 from pinqueue.db import Session
 from pinqueue.lifecycle import OPERATION_OPEN, CodeState, OperationState
 from pinqueue.models import AccessCode, Operation, Try, WebhookEvent
-from pinqueue.store import code_for_update
+from pinqueue.store import code_for_update, rows
 
 STRANDED_AFTER = timedelta(seconds=60)
 LONGEST_RING = timedelta(minutes=5)
@@ -29,6 +29,8 @@ class Silent:
     job_id: int | None
     broke: bool
     """Whether its last job broke down at it, and was not merely lost, taken back or not begun."""
+    worker_id: int | None = None
+    """The worker that died at it, where one did and is still known."""
 
 
 async def due_without_job(session: Session, patience: timedelta, limit: int) -> list[Silent]:
@@ -131,20 +133,48 @@ async def unconfirmed(session: Session, waited: timedelta) -> list[Unconfirmed]:
     return [Unconfirmed(*row) for row in rows]
 
 
+@dataclass(frozen=True)
+class Stalled:
+    """A job whose worker has given no sign of life."""
+
+    job_id: int
+    worker_id: int | None
+    """None where it is forgotten already."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Which workers are taken for dead by their silence."""
+
+    gone_after: timedelta
+    """Where the lock that a worker holds while it lives is held by nobody."""
+    dead_after: timedelta
+    """Where somebody holds it, and it may be frozen or cut off."""
+    living: int
+    """The first key of those locks; the second is the worker's id."""
+
+
 _STALLED = """
-    SELECT job.id FROM procrastinate_jobs job
+    SELECT job.id AS job_id, job.worker_id FROM procrastinate_jobs job
     LEFT JOIN procrastinate_workers worker ON worker.id = job.worker_id
     WHERE job.status = 'doing' AND job.queue_name IN ('generate_pin', 'revoke_pin')
-      AND (worker.id IS NULL OR worker.last_heartbeat < now() - CAST(:dead_after AS interval))
+      AND (worker.id IS NULL OR worker.last_heartbeat < now() - CAST(:dead_after AS interval)
+           OR (worker.last_heartbeat < now() - CAST(:gone_after AS interval)
+               AND worker.id NOT IN (
+                   SELECT objid::bigint FROM pg_locks
+                   WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                     AND classid::bigint = :living
+                     AND database = (
+                         SELECT oid FROM pg_database WHERE datname = current_database()))))
 """
 
 
-async def stalled_jobs(session: Session, dead_after: timedelta) -> Sequence[int]:
-    """Jobs whose worker has given no sign of life for so long."""
-    return (await session.scalars(text(_STALLED), {"dead_after": dead_after})).all()
+async def stalled_jobs(session: Session, silence: Silence) -> list[Stalled]:
+    """Jobs whose worker has been silent for too long."""
+    return [Stalled(**row) for row in await rows(session, _STALLED, **vars(silence))]
 
 
-async def end_stalled_job(session: Session, job_id: int, dead_after: timedelta) -> bool:
+async def end_stalled_job(session: Session, stalled: Stalled, silence: Silence) -> bool:
     """End a stalled job as its operation ended, or as failed where that is still open: so its
     worker, should it live, cannot finish another in its name.
 
@@ -152,7 +182,7 @@ async def end_stalled_job(session: Session, job_id: int, dead_after: timedelta) 
     """
     held = await session.scalar(
         text(_STALLED + " AND job.id = :job_id FOR UPDATE OF job SKIP LOCKED"),
-        {"dead_after": dead_after, "job_id": job_id},
+        {**vars(silence), "job_id": stalled.job_id},
     )
     if held is None:
         return False
@@ -165,22 +195,55 @@ async def end_stalled_job(session: Session, job_id: int, dead_after: timedelta) 
                 FROM operations WHERE job_id = :job_id
             ), 'aborted')::procrastinate_job_status, false)
         """),
-        {"job_id": job_id},
+        {"job_id": stalled.job_id},
     )
     return True
 
 
-async def silenced_by(session: Session, job_id: int) -> Silent | None:
+async def silenced_by(session: Session, stalled: Stalled) -> Silent | None:
     """The open operation that a job rang for which has just been ended."""
-    begun = select(Try).where(Try.job_id == job_id, Try.outcome.is_(None)).exists()
+    begun = select(Try).where(Try.job_id == stalled.job_id, Try.outcome.is_(None)).exists()
     row = (
         await session.execute(
             select(Operation.id, Operation.access_code_id, begun).where(
-                Operation.job_id == job_id, Operation.state.in_(OPERATION_OPEN)
+                Operation.job_id == stalled.job_id, Operation.state.in_(OPERATION_OPEN)
             )
         )
     ).one_or_none()
-    return None if row is None else Silent(row[0], row[1], job_id, broke=row[2])
+    return None if row is None else Silent(row[0], row[1], broke=row[2], **vars(stalled))
+
+
+async def died_without_it(
+    session: Session, operation: Operation, code: AccessCode, worker_id: int, died: str
+) -> int:
+    """How many other workers died, at other operations only, since this one lost its first of those
+    it lost in a row; `worker_id` is the one that it has lost now."""
+    (row,) = await rows(
+        session,
+        """
+        WITH deaths AS (
+            SELECT id, operation_id, detail ->> 'worker' AS worker FROM audit_events
+            WHERE event IN ('generate:rescued', 'revoke:rescued') AND detail ->> 'reason' = :died
+              AND at >= (SELECT min(at) FROM (
+                  SELECT at FROM audit_events
+                  WHERE reservation_id = :reservation_id AND operation_id = :operation_id
+                    AND event = :rescued AND detail ->> 'reason' = :died
+                  ORDER BY id DESC LIMIT :before) own)
+        )
+        SELECT count(DISTINCT worker) AS workers FROM deaths
+        WHERE worker <> :worker
+          AND worker NOT IN (
+              SELECT worker FROM deaths WHERE operation_id = :operation_id AND worker IS NOT NULL)
+        """,
+        reservation_id=code.reservation_id,
+        operation_id=operation.id,
+        rescued=f"{operation.kind}:rescued",
+        before=operation.rescues - 1,
+        worker=str(worker_id),
+        died=died,
+    )
+    workers: int = row["workers"]
+    return workers
 
 
 async def prune_jobs(session: Session, retention: timedelta, limit: int = 1000) -> int:

@@ -63,6 +63,27 @@ def test_f24_what_a_killed_worker_was_at_is_done_once_by_the_next(
     )
 
 
+AGAIN = """
+    SELECT extract(epoch FROM max(started_at) - min(started_at))::float8 FROM tries
+"""
+
+
+def test_r8_what_a_killed_worker_was_at_is_begun_again_within_a_minute(
+    house: House, doors: Control
+) -> None:
+    house.set_up({"sim-zigbee-1": "zigbee"})
+    doors.settings(zigbee_seconds=0)
+    doors.fault("slow", CREATE, seconds=30)
+    doomed = house.worker()
+    house.receive("res-1", check_in=datetime.now(UTC).isoformat())
+    until(lambda: doors.faults()[0]["struck"], "the call is out")
+    house.worker()
+    doomed.kill()
+    house.reach("active", within=120)
+    assert house.value(AGAIN) < 60
+    assert len(doors.ledger()) == 1
+
+
 def test_a_worker_that_is_asked_to_stop_finishes_what_it_is_at_and_begins_nothing(
     house: House, doors: Control
 ) -> None:

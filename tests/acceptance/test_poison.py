@@ -132,4 +132,4 @@ def test_what_kills_its_worker_is_quarantined_after_three_rescues_and_the_others
     assert set(ended) == set(OTHERS)
     assert max(ended.values()) < timedelta(seconds=60)
     assert sorted(entry["device"] for entry in doors.ledger()) == sorted(OTHERS), "each done once"
-    assert max(row["rescues"] for row in house.ask(DONE)) == 1, "killed but once"
+    assert max(row["rescues"] for row in house.ask(DONE)) <= 2, "then it was tried alone"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from pinqueue import jobs
+from pinqueue import jobs, sweep
 from pinqueue.db import Database, Session, driver_connection
 from pinqueue.lines import WEB_LIMITS
 from pinqueue.schedule import LATE_AFTER
@@ -153,7 +153,7 @@ AGO = timedelta(minutes=1)
 @pytest.mark.parametrize(
     "look",
     [
-        lambda session: sweeping.stalled_jobs(session, AGO),
+        lambda session: sweeping.stalled_jobs(session, sweep.SILENCE),
         lambda session: sweeping.due_without_job(session, AGO, 1000),
         lambda session: sweeping.given_up(session, AGO),
         lambda session: sweeping.prune_jobs(session, timedelta(hours=24)),

@@ -182,3 +182,39 @@ async def test_many_locks_are_held_on_one_connection(mutex: Mutex, database_url:
     await barrier.wait()
     assert all(await asyncio.gather(*tasks))
     assert held(database_url) == 0
+
+
+async def test_the_lock_of_a_living_worker_is_taken_again_when_its_connection_broke(
+    mutex: Mutex, database_url: str
+) -> None:
+    await mutex.live_as(3)
+    await mutex.live_as(3)
+    assert held(database_url) == 1
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'pinqueue-mutex'"
+        )
+    await mutex.live_as(3)
+    assert held(database_url) == 1
+
+
+async def test_a_worker_that_begins_anew_in_its_process_lives_as_another(
+    mutex: Mutex, database_url: str
+) -> None:
+    await mutex.live_as(3)
+    await mutex.live_as(4)
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("SELECT objid::bigint FROM pg_locks WHERE classid = 1347485700")
+        assert rows.fetchall() == [(4,)]
+
+
+async def test_a_lock_of_a_living_worker_that_a_lost_connection_holds_is_taken_once_it_is_free(
+    mutex: Mutex, other: Mutex, database_url: str
+) -> None:
+    await other.live_as(3)
+    await mutex.live_as(3)
+    await other.close()
+    await until(lambda: asyncio.sleep(0, held(database_url) == 0))
+    await mutex.live_as(3)
+    assert held(database_url) == 1

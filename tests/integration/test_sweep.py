@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import timedelta
 
 import psycopg
@@ -113,7 +114,7 @@ async def test_a_job_whose_end_its_living_worker_could_not_write_is_replaced(
     assert len(held(prompt)) == 1
 
 
-@pytest.mark.parametrize("heartbeat", ["30 s", None])
+@pytest.mark.parametrize("heartbeat", ["9 s", "30 s", None])
 async def test_a_job_whose_worker_died_is_ended_and_another_takes_its_place(
     bench: Workbench, prompt: Control, heartbeat: str | None
 ) -> None:
@@ -144,7 +145,7 @@ async def test_a_job_that_its_dead_worker_had_not_begun_is_replaced_and_did_not_
     assert (operation.rescues, operation.job_id, new["status"]) == (0, new["id"], "todo")
 
 
-async def test_operations_whose_worker_died_are_tried_one_at_a_time_by_each_worker(
+async def test_operations_whose_workers_died_twice_are_tried_one_at_a_time_by_each_worker(
     benches: tuple[Workbench, Workbench], prompt: Control
 ) -> None:
     """Whichever of them kills its worker again, it takes none of the others along."""
@@ -152,8 +153,9 @@ async def test_operations_whose_worker_died_are_tried_one_at_a_time_by_each_work
     for door in ("one", "two", "three"):
         prompt.add_door(door, "zigbee")
         await book(a, door, f"res-{door}")
-    await taken_by_a_worker(a, None)
-    assert await sweep.rescue_stalled(a.db) == 3
+    for _ in range(2):
+        await taken_by_a_worker(a, None)
+        assert await sweep.rescue_stalled(a.db) == 3
     await book(a, reservation_id="res-fresh")
     prompt.settings(latency_ms=100)
     one, two, fresh, elsewhere = await asyncio.gather(
@@ -165,7 +167,7 @@ async def test_operations_whose_worker_died_are_tried_one_at_a_time_by_each_work
     assert (fresh, elsewhere) == (None, None)
     assert [one, two].count(None) == 1, "whichever came first"
     waits = "res-one" if isinstance(one, TryLater) else "res-two"
-    assert (await operation_of(a, "generate", waits)).epoch == 1, "not begun again"
+    assert (await operation_of(a, "generate", waits)).epoch == 2, "not begun again"
     assert await ring(a, "generate", waits) is None
 
 
@@ -217,9 +219,19 @@ async def test_an_operation_whose_job_was_taken_before_its_time_rings_at_its_tim
 
 
 async def test_a_job_of_a_worker_that_lives_is_not_rescued(bench: Workbench) -> None:
+    """It beats; or its lock is held still, and it was only slow to say so."""
     await book(bench)
-    await taken_by_a_worker(bench, "10 s")
+    await taken_by_a_worker(bench, "6 s")
     assert await sweep.rescue_stalled(bench.db) == 0
+    await execute(
+        bench.db, "UPDATE procrastinate_workers SET last_heartbeat = now() - '20 s'::interval"
+    )
+    await bench.mutex.live_as(
+        await factories.value(bench.db, "SELECT id FROM procrastinate_workers")
+    )
+    assert await sweep.rescue_stalled(bench.db) == 0
+    await bench.mutex.close()
+    assert await sweep.rescue_stalled(bench.db) == 1
 
 
 async def test_after_three_rescues_a_generate_is_quarantined_and_a_person_is_called(
@@ -241,6 +253,46 @@ async def test_after_three_rescues_a_generate_is_quarantined_and_a_person_is_cal
     )
     assert len(await factories.rows(bench.db, "SELECT * FROM audit_failed")) == 1
     assert (await operation_of(bench, "revoke")).state == "waiting"
+
+
+async def die_together(bench: Workbench, times: int, *, elsewhere: int) -> None:
+    """The worker dies at the operation so often, and each time others at other operations."""
+    dead = itertools.count(1_000_000)
+    for _ in range(times):
+        await taken_by_a_worker(bench, "30 s")
+        await sweep.rescue_stalled(bench.db)
+        async with bench.db.transaction() as session:
+            for _ in range(elsewhere):
+                await store.record(
+                    session,
+                    sweep.ACTOR,
+                    "generate:rescued",
+                    operation_id=0,
+                    reason=sweep.DIED,
+                    worker=next(dead),
+                )
+
+
+async def test_where_workers_die_as_often_without_it_an_operation_is_not_to_blame(
+    bench: Workbench, prompt: Control
+) -> None:
+    await book(bench)
+    await die_together(bench, 6, elsewhere=2)
+    operation = await operation_of(bench, "generate")
+    assert (operation.state, operation.rescues) == ("active", 6)
+    assert await ring(bench, "generate") is None
+    assert len(held(prompt)) == 1
+
+
+@pytest.mark.parametrize(("times", "elsewhere"), [(4, 0), (21, 2)])
+async def test_what_workers_die_at_far_more_often_is_quarantined_whoever_else_dies(
+    bench: Workbench, times: int, elsewhere: int
+) -> None:
+    await book(bench)
+    await die_together(bench, times - 1, elsewhere=elsewhere)
+    assert (await operation_of(bench, "generate")).state == "active"
+    await die_together(bench, 1, elsewhere=0)
+    assert (await operation_of(bench, "generate")).state == "failed"
 
 
 @pytest.mark.parametrize("state", ["generating", "sent", "active"])
