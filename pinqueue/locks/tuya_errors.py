@@ -65,9 +65,10 @@ _KNOWN: Final[Mapping[int, tuple[type[LockError], str]]] = {
     1013: (LockRefused, "the clock of this machine is wrong: set it (NTP)"),
     1106: (LockRefused, _LINKED),
     1108: (LockRefused, "Tuya does not know this call: check PINQUEUE_TUYA_URL and the device id"),
+    # Also where the ticket has expired or was used up by another create: the next try gets its own.
     1109: (
-        LockRefused,
-        "Tuya cannot read the PIN or its window: report this as a fault of PinQueue",
+        LockFaulted,
+        "Tuya cannot read the PIN or its window: should that last, it is a fault of PinQueue",
     ),
     1110: (LockBusy, _RATE),
     1111: (LockBusy, _RATE),

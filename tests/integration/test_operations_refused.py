@@ -300,7 +300,7 @@ async def test_an_unreachable_lock_is_given_up_when_the_stay_is_over(
     assert (await code_of(bench)).state == "failed"
 
 
-@pytest.mark.parametrize(("fault", "rings"), [(1109, 1), (7777, 4)])
+@pytest.mark.parametrize(("fault", "rings"), [(1108, 1), (1109, 4), (7777, 4)])
 async def test_a_change_that_is_refused_needs_a_person_and_is_not_tried_for_ever(
     bench: Workbench, prompt: Control, fault: int, rings: int
 ) -> None:

@@ -23,11 +23,11 @@ EXPECTED: list[tuple[type[LockError], list[int]]] = [
     (LockFull, [2303, 2305, 2307, 2308]),
     (PinRejected, [2322]),
     (NameTaken, [2316]),
-    (LockRefused, [1001, 1002, 1004, 1005, 1013, 1106, 1108, 1109]),
+    (LockRefused, [1001, 1002, 1004, 1005, 1013, 1106, 1108]),
     (LockRefused, [2003, 2004, 2008, 2009, 2010, 2314]),
     (WindowPassed, [2318]),
     (LockRefused, [28841001, 28841002, 28841004, 28841101, 28841105, 28841106]),
-    (LockFaulted, [2304, 2310, 2321, 2323, 2324]),
+    (LockFaulted, [1109, 2304, 2310, 2321, 2323, 2324]),
     (LockFaulted, [1, 1100, 1101, 9999, 40000309]),
 ]
 CODES = [(kind, code) for kind, codes in EXPECTED for code in codes]
