@@ -35,7 +35,8 @@ VIEWS: Final = {
 LOCKS: Final = """
     SELECT id AS lock, device_id, protocol,
            ARRAY(SELECT listing_id FROM listing_locks WHERE lock_id = lock.id ORDER BY 1)
-               AS listings
+               AS listings,
+           patrolled_at, patrol_fault AS fault
     FROM locks lock ORDER BY id
 """
 LISTINGS: Final = """

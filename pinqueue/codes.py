@@ -226,6 +226,13 @@ async def make_room(session: Session, code: AccessCode, *, now: datetime) -> Non
     operation.waits_for_room = True
 
 
+async def put_back(session: Session, actor: str, code: AccessCode, *, now: datetime) -> None:
+    """Have a PIN that its lock lists no more, and that is still wanted, put there again."""
+    await _ring(session, code, OperationKind.GENERATE, now)
+    await store.record(session, actor, "code:missing", code=code)
+    await outcomes.announce(session, EventType.CODE_MISSING, code)
+
+
 async def try_now(session: Session, code_id: int, kind: OperationKind, *, now: datetime) -> None:
     """Have an operation that waits for its next try ring at once."""
     code = await store.code_for_update(session, code_id)
@@ -377,6 +384,7 @@ async def begin_anew(session: Session, code: AccessCode) -> None:
     """The lock holds nothing of it: the next create is a new one, under a name nobody has used."""
     if code.state != CodeState.GENERATING:
         await store.move_code(session, code, CodeState.GENERATING, active_at=None, remote_id=None)
+    code.past_names = [*code.past_names, code.remote_name]
     code.remote_name, code.remote_id, code.active_at = new_remote_name(), None, None
     await session.flush()
 

@@ -165,6 +165,13 @@ class Settings(BaseSettings):
         description="Webhooks a second that prove nothing and are answered by one web process to "
         "one address, after ten seconds' worth at once; then it is held off",
     )
+    patrol_every: Duration = Field(
+        default=timedelta(minutes=10),
+        ge=timedelta(seconds=1),
+        le=timedelta(days=1),
+        description="How often each lock's list of PINs is compared with what should be on it: one "
+        "call to its cloud each time",
+    )
     tuya_region: str = Field(
         default="", description="Data centre of the Tuya project: " + ", ".join(TUYA_REGIONS)
     )

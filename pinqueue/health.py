@@ -35,6 +35,7 @@ UNKNOWN: dict[str, Any] = dict.fromkeys(
         "oldest_overdue_seconds",
         "late_operations",
         "failed_pins",
+        "doubted_locks",
         "overdue_pins",
         "locks_held",
     )
@@ -139,6 +140,8 @@ def _warnings(asked: dict[str, Any]) -> list[str]:
         warnings.append(f"{late} operations threaten their deadline: `pinqueue audit late`")
     if failed := asked["failed_pins"]:
         warnings.append(f"{failed} PINs have failed and need a person: `pinqueue audit failed`")
+    if doubted := asked["doubted_locks"]:
+        warnings.append(f"{doubted} locks do not list what they should: `pinqueue locks list`")
     if overdue := asked["overdue_pins"]:
         warnings.append(
             f"{overdue} PINs are not confirmed off their door past their end:"

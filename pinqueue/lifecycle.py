@@ -82,6 +82,10 @@ class EventType(enum.StrEnum):
     """An operation of it failed: a person is needed."""
     CODE_REVOKED = "code.revoked"
     """Off the door, or never put there."""
+    CODE_MISSING = "code.missing"
+    """Its lock lists it no more, though nobody asked for that: it is put there again."""
+    CODE_STRAY = "code.stray"
+    """It was on its lock though it had been taken off, by a call that took effect late."""
     OPERATION_LATE = "operation.late"
     """An operation threatens its deadline (schedule.late_since): a person may still mend it."""
 

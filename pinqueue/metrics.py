@@ -31,6 +31,7 @@ Values: TypeAlias = Mapping[Series, float]
 versions of PinQueue that divide differently can still be added up."""
 
 SWEPT: Final = ("rescued", "quarantined")
+FINDINGS: Final = ("as_wanted", "unread", "doubted", "missing", "stray", "unknown")
 OUTCOMES: Final = ("completed", "later", "failed", "overtaken", *SWEPT)
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"
@@ -78,7 +79,22 @@ WEBHOOKS = Definition(
 REQUESTS = Definition(
     "pinqueue_http_requests_total", "HTTP requests answered", ("route", "method", "status")
 )
-COUNTED: Final = (OPERATIONS, LATENESS, RINGS, LATE, LOCK_CALLS, LOCK_ERRORS, WEBHOOKS, REQUESTS)
+PATROL = Definition(
+    "pinqueue_patrol_findings_total",
+    "What the patrol found: locks as wanted, unread or doubted, PINs missing, stray or unknown",
+    ("found",),
+)
+COUNTED: Final = (
+    OPERATIONS,
+    LATENESS,
+    RINGS,
+    LATE,
+    LOCK_CALLS,
+    LOCK_ERRORS,
+    PATROL,
+    WEBHOOKS,
+    REQUESTS,
+)
 
 JOBS = Definition("pinqueue_jobs", "Jobs in a queue, by state", ("queue", "state"))
 OLDEST_OVERDUE = Definition(
@@ -119,6 +135,10 @@ class Metrics:
 
     def operation_late(self, kind: str) -> None:
         self._counters[LATE].labels(kind).inc()
+
+    def patrol_found(self, found: str) -> None:
+        """`found` is one of FINDINGS."""
+        self._counters[PATROL].labels(found).inc()
 
     def lock_called(self, call: str, seconds: float) -> None:
         self._histograms[LOCK_CALLS].labels(call).observe(seconds)
@@ -169,6 +189,8 @@ class Metrics:
         )
 
     def _begin_at_zero(self) -> None:
+        for found in FINDINGS:
+            self._counters[PATROL].labels(found)
         for kind in OperationKind:
             self._histograms[LATENESS].labels(kind)
             self._histograms[RINGS].labels(kind)

@@ -108,6 +108,14 @@ class Lock(Base):
     device_id: Mapped[str] = mapped_column(unique=True, comment="The vendor's id of the device")
     protocol: Mapped[str] = mapped_column(comment="wifi, zigbee or bluetooth")
     created_at: Mapped[datetime] = _created_at()
+    patrol_at: Mapped[datetime] = mapped_column(
+        server_default=text("now() + interval '5 minutes'"),
+        comment="When its list is compared with our rows next",
+    )
+    patrolled_at: Mapped[datetime | None] = mapped_column(
+        comment="When its list was last read whole, and believed"
+    )
+    patrol_fault: Mapped[str | None] = mapped_column(comment="What was wrong at the last look")
 
 
 class Listing(Base):
@@ -339,7 +347,13 @@ class AccessCode(Base):
     remote_name: Mapped[str] = mapped_column(
         unique=True, comment="Our name for it on the lock: how a lost answer is found again"
     )
+    past_names: Mapped[list[str]] = mapped_column(
+        ARRAY(Text), server_default=text("'{}'"), comment="Names it had there before this one"
+    )
     remote_id: Mapped[int | None] = mapped_column(comment="The vendor's id for it on the lock")
+    missing_since: Mapped[datetime | None] = mapped_column(
+        comment="When its lock's list first was without it, though it should be on the door"
+    )
     create_in_doubt_since: Mapped[datetime | None] = mapped_column(
         comment="A create was sent then and no answer is recorded: it may yet take effect"
     )

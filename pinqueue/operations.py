@@ -39,7 +39,7 @@ from pinqueue.models import AccessCode, Operation
 from pinqueue.mutex import Mutex
 from pinqueue.pins import Pin
 from pinqueue.schedule import next_look, next_retry
-from pinqueue.store import Claimed
+from pinqueue.store import Claimed, patrolling
 from pinqueue.store.claims import Accepted, Due, Intent, Seen
 
 log = logs.get(__name__)
@@ -158,7 +158,7 @@ async def revoke(bench: Workbench, operation_id: int, job_id: int | None) -> Non
             remote = await _look(bench, ring)
         if remote is not None:
             raise _waits(ring, "the lock has not confirmed the removal yet")
-        _insist_no_create_in_doubt(bench, ring)
+        await _insist_no_create_in_doubt(bench, ring)
         await _record_revoked(bench, ring)
         await _let_others_try(bench, ring)
 
@@ -386,7 +386,7 @@ async def _keep_one(bench: Workbench, ring: Ring, ours: Sequence[RemotePin]) -> 
 
 async def _create(bench: Workbench, ring: Ring) -> Ring:
     """Ask for the PIN, unless an earlier ask may still take effect."""
-    _insist_no_create_in_doubt(bench, ring)
+    await _insist_no_create_in_doubt(bench, ring)
     ring = await _insist_gone(bench, ring)
     pin = _pin(bench, ring)
     pin_hash = ring.code.pin_hash or await bench.planner.sealer.hash_pin(ring.code.id, pin)
@@ -546,11 +546,14 @@ def wanted_window(code: AccessCode, told: Window | None, now: datetime) -> Windo
     return Window(max(code.starts_at, now.replace(microsecond=0)), code.ends_at)
 
 
-def _insist_no_create_in_doubt(bench: Workbench, ring: Ring) -> None:
+async def _insist_no_create_in_doubt(bench: Workbench, ring: Ring) -> None:
     """A create that was never answered may yet take effect: until the grace is over, absence on the
-    lock proves nothing, and a second create could make a second PIN."""
+    lock proves nothing, and a second create could make a second PIN. For what takes effect later
+    still, the patrol comes by once more."""
     since = ring.code.create_in_doubt_since
     if since is not None and since + bench.grace > ring.now():
+        async with bench.db.transaction() as session:
+            await patrolling.look_by(session, ring.code.lock_id, since + 2 * bench.grace)
         raise TryLater("an earlier call may still take effect", retry_at=since + bench.grace)
 
 

@@ -15,7 +15,18 @@ from typing import Any
 import procrastinate
 import psycopg
 
-from pinqueue import deliveries, fetching, forgetting, hashing, hooks, lines, logs, ringing, sweep
+from pinqueue import (
+    deliveries,
+    fetching,
+    forgetting,
+    hashing,
+    hooks,
+    lines,
+    logs,
+    patrol,
+    ringing,
+    sweep,
+)
 from pinqueue.alarms import DELIVER, QUEUES
 from pinqueue.config import LOCK_CLOUD, STORE, Settings
 from pinqueue.db import Database
@@ -125,6 +136,11 @@ async def run(
             await forgetting.forget(db, settings)
             await asyncio.sleep(forgetting.EVERY.total_seconds())
 
+    async def patrol_now_and_then() -> None:
+        while True:
+            await patrol.look_at_next(db, gateway, settings.patrol_every, metrics)
+            await asyncio.sleep(patrol.APART.total_seconds())
+
     async def hash_now_and_then() -> None:
         while True:
             await hashing.hash_ahead(db, bench.planner.sealer)
@@ -144,6 +160,7 @@ async def run(
                 _keep_up("reconcile", reconcile_now_and_then, stopping),
                 _keep_up("rescue", rescue_now_and_then, stopping),
                 _keep_up("sweep", sweep_now_and_then, stopping),
+                _keep_up("patrol", patrol_now_and_then, stopping),
                 _keep_up("hashing", hash_now_and_then, stopping),
                 _keep_up("forgetting", forget_now_and_then, stopping),
                 _keep_up("mutex", mutex.keep, stopping),

@@ -392,6 +392,9 @@ class Health(Told):
     failed_pins: int | None = Field(
         default=None, description="Of stays that last: a person is needed"
     )
+    doubted_locks: int | None = Field(
+        default=None, description="Locks that do not list what they should, or list nothing"
+    )
     overdue_pins: int | None = Field(
         default=None, description="On a door past their end: must be 0"
     )
@@ -493,6 +496,10 @@ class Lock(Told):
     protocol: Protocol
     listings: list[str]
     created_at: Instant
+    patrolled_at: Instant | None = Field(
+        description="When what it lists was last compared with what should be on it"
+    )
+    fault: str | None = Field(description="What was wrong when that was last tried")
 
 
 class Locks(Told):

@@ -73,6 +73,7 @@ async def record(
     code: AccessCode | None = None,
     reservation_id: str | None = None,
     operation_id: int | None = None,
+    lock_id: str | None = None,
     **detail: Any,
 ) -> None:
     """Append an audit event. `detail` is JSON and never holds a PIN."""
@@ -82,7 +83,7 @@ async def record(
             event=event,
             reservation_id=code.reservation_id if code else reservation_id,
             access_code_id=code.id if code else None,
-            lock_id=code.lock_id if code else None,
+            lock_id=code.lock_id if code else lock_id,
             operation_id=operation_id,
             detail=detail,
         )

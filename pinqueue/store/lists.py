@@ -44,7 +44,8 @@ async def locks(session: Session, lock_id: str | None = None) -> list[dict[str, 
     return await rows(
         session,
         """
-        SELECT lock.id, lock.device_id, lock.protocol, lock.created_at,
+        SELECT lock.id, lock.device_id, lock.protocol, lock.created_at, lock.patrolled_at,
+               lock.patrol_fault AS fault,
                ARRAY(SELECT link.listing_id FROM listing_locks link
                      WHERE link.lock_id = lock.id ORDER BY 1) AS listings
         FROM locks lock WHERE lock.id = coalesce(:lock_id, lock.id) ORDER BY lock.id

@@ -18,7 +18,7 @@ LAYERS = """
     web worker
     api
     tasks webhooks keys
-    sweep
+    sweep patrol
     fetching
     fetchers
     operations health deliveries monitoring
