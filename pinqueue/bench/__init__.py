@@ -6,10 +6,8 @@ it measures and, where a folder with the peer is given, that with a Redis of its
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,9 +41,6 @@ async def run(
     if peer is not None and scale != 1.0:
         raise InputInvalid("scale", "the peer does the whole work only: leave one of them out")
     chosen = list(BENCHES) if name == ALL else [name]
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  # a coroutine runs in a task
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     results: dict[str, Any] = {}
     async with ground(peer, tell) as place:
         for bench in chosen:

@@ -4,6 +4,7 @@ processes of its own."""
 from __future__ import annotations
 
 import asyncio
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -157,7 +158,11 @@ async def ground(
     tell: Callable[[str], None],
     make_server: type[Server] = embedded.EmbeddedPostgres,
 ) -> AsyncIterator[Ground]:
-    """PostgreSQL, and beside it the peer from that folder; all gone when the block ends."""
+    """PostgreSQL, and beside it the peer from that folder; all gone when the block ends, which it
+    does at SIGTERM too."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  # a coroutine runs in a task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as stack:
         folder = Path(
             stack.enter_context(

@@ -101,6 +101,9 @@ class Cloud:
         self._doors: dict[str, Door] = {}
         self._postponed: list[tuple[float, Callable[[float], object]]] = []
 
+    def expire_tickets(self) -> None:
+        self._passwords.expire_tickets()
+
     def add_door(self, device_id: str, protocol: str, name: str = "") -> Door:
         """ValueError where the id is taken or the protocol unknown."""
         if device_id in self._doors:

@@ -77,6 +77,9 @@ class Control:
     def revoke_tokens(self) -> None:
         self._ask("POST", "/tokens/revoke")
 
+    def expire_tickets(self) -> None:
+        self._ask("POST", "/tickets/expire")
+
     def clock(self) -> datetime:
         return datetime.fromisoformat(self._ask("GET", "/clock")["now"])
 

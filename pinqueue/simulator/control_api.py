@@ -40,6 +40,7 @@ class ControlApi:
             ("GET", "/settings", self.get_settings),
             ("POST", "/settings", self.change_settings),
             ("POST", "/tokens/revoke", self.revoke_tokens),
+            ("POST", "/tickets/expire", self.expire_tickets),
             ("GET", "/clock", self.get_clock),
             ("POST", "/clock", self.move_clock),
             ("GET", "/log", self.log),
@@ -123,6 +124,10 @@ class ControlApi:
     async def revoke_tokens(self, request: Request) -> JSONResponse:
         self._cloud.tokens.revoke()
         return JSONResponse({"revoked": True})
+
+    async def expire_tickets(self, request: Request) -> JSONResponse:
+        self._cloud.expire_tickets()
+        return JSONResponse({"expired": True})
 
     async def get_clock(self, request: Request) -> JSONResponse:
         return JSONResponse(self._clock.as_json())

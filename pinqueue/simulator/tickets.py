@@ -65,6 +65,10 @@ class TicketOffice:
             "expire_time": int(ticket.expires - now),
         }
 
+    def expire(self) -> None:
+        """End the life of all that were handed out."""
+        self._tickets.clear()
+
     def unseal(
         self, device_id: str, ticket_id: str, password: str, now: float, *, single_use: bool
     ) -> str:

@@ -106,7 +106,7 @@ async def test_who_waits_for_a_server_that_fell_silent_learns_of_it_and_goes_on(
 ) -> None:
     db = Database(watched, pool_size=2)
     mutex = Mutex(watched)
-    app = ringing.app(watched, concurrency=1)
+    app = ringing.app(watched, concurrency=1, mutex=None)
     async with app.open_async(), mutex.hold(7) as alone:
         assert alone
         await now(db)
@@ -142,7 +142,7 @@ async def test_a_listener_that_hears_nothing_any_more_is_given_up(watched: str, 
     async def hear(*, channel: str, payload: str) -> None:
         heard.append(payload)
 
-    app = ringing.app(watched, concurrency=1)
+    app = ringing.app(watched, concurrency=1, mutex=None)
 
     async def listen() -> None:
         while True:  # as the worker begins it again

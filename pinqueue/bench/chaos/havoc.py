@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,10 @@ from pinqueue.simulator import Control
 WEB = "web"
 DOWN_AT_MOST = 3.0
 """Seconds that the database is away."""
+GRACE = 12.0
+"""PINQUEUE_TUYA_GRACE in seconds: a call is given up after ten, and may take effect up to then."""
+LATEST = 1.5 * GRACE
+"""Seconds in which a call may take effect all the same, where the cloud is asked to lie so."""
 FROZEN = (27.0, 60.0)
 """Seconds that a worker is stopped: long enough to be taken for dead."""
 CLOUD: tuple[tuple[str, float, dict[str, Any]], ...] = (
@@ -44,6 +48,7 @@ class Havoc:
     over: list[tuple[str, datetime]] = field(default_factory=list)
     """Each fault, and the database's time when it was over and what it struck could go on."""
     _frozen: set[asyncio.Task[None]] = field(default_factory=set)
+    _lasting: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def strike(self, fault: str, strikes: Strikes) -> None:
         await strikes[fault](self)
@@ -59,6 +64,12 @@ class Havoc:
             else:
                 now: datetime = row["now"]
                 return now
+
+    def lasts(self, mending: Coroutine[Any, Any, None]) -> None:
+        """Have something mended after a while, at the end of the strikes at the latest."""
+        task = asyncio.create_task(mending)
+        self._lasting.add(task)
+        task.add_done_callback(self._lasting.discard)
 
     async def kill_worker(self) -> None:
         """The one that runs longest, so that each does some work before it dies."""
@@ -109,11 +120,12 @@ class Havoc:
             self.control.fault(kind, probability=probability, seed=seed, **details)
 
     async def end(self) -> None:
-        """Thaw who is still frozen, and have the cloud tell the truth."""
+        """Thaw who is still frozen, mend what lasts, and have the cloud tell the truth."""
         self.control.clear_faults()
-        for thawing in list(self._frozen):
-            thawing.cancel()
-        await asyncio.gather(*self._frozen, return_exceptions=True)
+        mending = [*self._frozen, *self._lasting]
+        for task in mending:
+            task.cancel()
+        await asyncio.gather(*mending, return_exceptions=True)
 
 
 Strikes = Mapping[str, Callable[[Havoc], Awaitable[None]]]

@@ -15,7 +15,7 @@ from pinqueue.simulator import Control
 
 CODES = """
     SELECT code.reservation_id AS stay, code.lock_id AS lock, code.remote_name AS name, code.state,
-           code.active_at IS NOT NULL AS was_active
+           code.active_at IS NOT NULL AS was_active, code.revoked_at
     FROM access_codes code
 """
 STORY = """
@@ -101,6 +101,11 @@ class Verdict:
     """PINs that a lock was given more than once."""
     orphaned: list[str]
     """PINs on a lock that no row of ours accounts for."""
+    strays: int
+    """PINs that a call put on a lock which took effect when all was over, and that the patrol has
+    taken off again."""
+    stray_seconds: float
+    """The longest that one of them was there."""
     run_again_seconds: float
     """The longest from a try whose worker died to the next."""
     late_p99_seconds: float
@@ -151,7 +156,8 @@ async def compare(
     ours = {(code["lock"], code["name"]): code for code in codes}
     done = {code["stay"] for code in codes if code["state"] == "revoked" and code["was_active"]}
     ever = control.ledger()
-    given = Counter((entry["device"], entry["pin"]) for entry in ever)
+    strays = [entry for entry in ever if _is_stray(entry, ours)]
+    given = Counter((one["device"], one["pin"]) for one in ever if one not in strays)
     held = [(door, pin["name"]) for door in guests.listings for pin in control.pins(door)]
     return Verdict(
         operations=int(await deployment.value("SELECT count(*) FROM operations")),
@@ -162,6 +168,8 @@ async def compare(
             for door, name in held
             if (door, name) not in ours or ours[door, name]["state"] in ("revoked", "cancelled")
         ],
+        strays=len(strays),
+        stray_seconds=max([round(_held_for(entry), 1) for entry in strays], default=0.0),
         run_again_seconds=round(await deployment.value(AGAIN), 1),
         late_p99_seconds=round(await deployment.value(LATE), 1),
         overdue=int(await deployment.value(OVERDUE)),
@@ -192,6 +200,21 @@ async def _again(
         fault: {"median": round(median(seconds), 1), "worst": round(max(seconds), 1)}
         for fault, seconds in took.items()
     }
+
+
+def _is_stray(entry: dict[str, Any], ours: dict[tuple[str, str], dict[str, Any]]) -> bool:
+    code = ours.get((entry["device"], entry["name"]))
+    revoked_at = code["revoked_at"] if code else None
+    return revoked_at is not None and datetime.fromisoformat(entry["held_from"]) > revoked_at
+
+
+def _held_for(entry: dict[str, Any]) -> float:
+    until = entry["held_until"]
+    if until is None:
+        return float("inf")
+    return (
+        datetime.fromisoformat(until) - datetime.fromisoformat(entry["held_from"])
+    ).total_seconds()
 
 
 async def _story(deployment: Deployment, stay: str) -> str:
