@@ -12,7 +12,7 @@ from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.lifecycle import OperationKind
 from pinqueue.locks.tuya_errors import label_of
-from pinqueue.metrics import COUNTED, GAUGES, METHODS, OUTCOMES
+from pinqueue.metrics import COUNTED, FINDINGS, GAUGES, METHODS, OUTCOMES
 from pinqueue.monitoring import Monitor
 from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
@@ -197,6 +197,7 @@ def test_a_web_process_stops_in_time_without_its_database(wire: Wire, database_u
 
 WORD = re.compile(r"[a-z][a-z_]*")
 BOUNDS = {
+    "found": set(FINDINGS),
     "kind": {*OperationKind, "pinqueue", "unknown"},
     "queue": {"generate_pin", "revoke_pin"},
     "state": set(STATES),
