@@ -15,16 +15,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Final
 
 import httpx2
 
+from pinqueue import logs
 from pinqueue.config import TUYA_REGIONS
 from pinqueue.errors import ConfigInvalid, LockBusy, LockError, LockFaulted, LockUnreachable
-from pinqueue.locks.tuya_errors import DEAD_TOKEN, code_of, label_of, refusal
+from pinqueue.locks.tuya_errors import DEAD_TOKEN, WRONG_CLOCK, code_of, label_of, refusal
 from pinqueue.locks.tuya_requests import Request, Writer
 from pinqueue.metrics import Metrics
 from pinqueue.trust import authorities
+
+log = logs.get(__name__)
 
 RENEW_BEFORE: Final = 60.0
 """Seconds before its end a token is renewed, so that none dies on its way to Tuya."""
@@ -163,7 +167,30 @@ class TuyaCloud:
         token: str | None = None,
         writes: bool = False,
     ) -> Mapping[str, object]:
-        """Tuya's answer to one request, whatever it says. No answer is a LockUnreachable."""
+        """Tuya's answer to one request, whatever it says. No answer is a LockUnreachable.
+
+        Where Tuya finds that our clock is wrong, it is asked once more by its own, which it tells:
+        nothing was done, and a guest need not wait for somebody who sets a clock.
+        """
+        asked = partial(self._ask_once, method, path, body, by=by, token=token, writes=writes)
+        answer = await asked()
+        if code_of(answer) == WRONG_CLOCK:
+            behind = self._writer.set_clock(answer.get("t"))
+            if behind is not None:
+                log.warning("clock-is-wrong", seconds_behind_tuya=round(behind, 1))
+                answer = await asked()
+        return answer
+
+    async def _ask_once(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+        *,
+        by: float,
+        token: str | None,
+        writes: bool,
+    ) -> Mapping[str, object]:
         request = self._writer.write(method, path, body, token)
         failure: LockError
         try:

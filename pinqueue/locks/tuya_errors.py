@@ -27,6 +27,9 @@ from pinqueue.pins import LENGTHS
 DEAD_TOKEN: Final = frozenset({1010, 1011, 1012, 1400})
 """The token has expired or was revoked. Nothing was done: renew it and ask again."""
 
+WRONG_CLOCK: Final = 1013
+"""The request was signed at another time than Tuya's clock shows, by some minutes."""
+
 GONE: Final = frozenset({"2304", "2310", "2321", "2323", "2324"})
 """Answers to a removal that mean there is nothing to remove: expired, not found, no such record, or
 in a state that allows no removal (one is under way). The caller's next look confirms each."""
@@ -62,7 +65,7 @@ _KNOWN: Final[Mapping[int, tuple[type[LockError], str]]] = {
     1010: (LockUnreachable, _TOKEN),
     1011: (LockUnreachable, _TOKEN),
     1012: (LockUnreachable, _TOKEN),
-    1013: (LockRefused, "the clock of this machine is wrong: set it (NTP)"),
+    WRONG_CLOCK: (LockRefused, "the clock of this machine is wrong: set it (NTP)"),
     1106: (LockRefused, _LINKED),
     1108: (LockRefused, "Tuya does not know this call: check PINQUEUE_TUYA_URL and the device id"),
     # Also where the ticket has expired or was used up by another create: the next try gets its own.

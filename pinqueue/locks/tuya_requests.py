@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import time
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,6 +67,15 @@ class _Taken:
         )
 
 
+class _Clock:
+    """Stands where tinytuya's code expects the module `time`: ours, put right by what Tuya says."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead
+
+
 _ANY = "any token keeps tinytuya's constructor from asking for one"
 
 
@@ -75,12 +85,22 @@ class Writer:
     def __init__(self, region: str, access_id: str, access_secret: str) -> None:
         self._cloud = tinytuya.Cloud(region, access_id, access_secret, initial_token=_ANY)
         self.host: str = self._cloud.urlhost
-        # The same code object with two other names among its globals, for this object alone: the
+        # The same code object with other names among its globals, for this object alone: the
         # rest of the process keeps tinytuya as it is. (`tinytuya.Cloud` is the class; its module is
         # only in `sys.modules`.)
         original = tinytuya.Cloud._tuyaplatform
-        names = {**vars(sys.modules["tinytuya.Cloud"]), "requests": _Taken, "log": _SILENT}
+        self._clock = _Clock()
+        ours = {"requests": _Taken, "log": _SILENT, "time": self._clock}
+        names = {**vars(sys.modules["tinytuya.Cloud"]), **ours}
         self._run = types.FunctionType(original.__code__, names, None, original.__defaults__)
+
+    def set_clock(self, milliseconds: object) -> float | None:
+        """Sign from now on by Tuya's clock, which shows that; returns by how many seconds ours is
+        behind. None where it is no time."""
+        if not isinstance(milliseconds, int) or isinstance(milliseconds, bool):
+            return None
+        self._clock.ahead = milliseconds / 1000 - time.time()
+        return self._clock.ahead
 
     def write(
         self, method: str, path: str, body: Mapping[str, object] | None, token: str | None

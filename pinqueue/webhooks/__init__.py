@@ -332,7 +332,7 @@ def _prove(
     sender = SENDERS[source.kind]
     if received.path_secret and not sender.SECRET_IN_PATH:
         raise _unknown_source()
-    if not sender.verify(_secrets(planner, source, now), received):
+    if not sender.verify(_secrets(planner, source, now), replace(received, at=now)):
         clock = sender.clock_is_off(received.headers, now)
         raise Refusal(401, "clock" if clock else "unauthorized")
     return found

@@ -10,8 +10,8 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -29,6 +29,8 @@ class Received:
     headers: Headers
     path_secret: str = ""
     """What follows the source's name in the path; empty where nothing does."""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When, by the database's clock once that is known: ours may be wrong."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ DOWN_AT_MOST = 3.0
 """Seconds that the database is away."""
 GRACE = 12.0
 """PINQUEUE_TUYA_GRACE in seconds: a call is given up after ten, and may take effect up to then."""
-LATEST = 1.5 * GRACE
+LATEST = 2.5 * GRACE
 """Seconds in which a call may take effect all the same, where the cloud is asked to lie so."""
 FROZEN = (27.0, 60.0)
 """Seconds that a worker is stopped: long enough to be taken for dead."""
