@@ -17,7 +17,8 @@ LATE = """
 """
 
 pytestmark = pytest.mark.skipif(
-    FAKE_CLOCK is None, reason="a process gets another clock by libfaketime: apt install faketime"
+    FAKE_CLOCK is None,
+    reason="only libfaketime gives a process another clock: apt install faketime",
 )
 
 

@@ -58,6 +58,7 @@ DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_backoff": timedelta(seconds=2),
     "retention": timedelta(hours=24),
+    "patrol_every": timedelta(minutes=10),
     "keep_guests": timedelta(days=30),
     "keep_bodies": timedelta(days=14),
     "keep_audit": timedelta(days=365),
