@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -214,7 +215,9 @@ def test_four_workers_of_which_two_are_killed_do_a_thousand_operations_once_each
 
 def test_a_database_elsewhere_takes_the_place_of_the_one_beside_it(folder: Path) -> None:
     """As a plain role, which a managed server gives: no superuser, and none to become."""
-    gateway = inspect("bridge", "{{(index .IPAM.Config 0).Gateway}}")
+    network = docker("network", "create", f"elsewhere-{uuid4().hex[:8]}").strip()
+    gateway = inspect(network, "{{(index .IPAM.Config 0).Gateway}}")
+    assert gateway, "this machine's address, as containers see it"
     server = (
         "-e",
         "POSTGRES_PASSWORD=root-password",
@@ -222,7 +225,7 @@ def test_a_database_elsewhere_takes_the_place_of_the_one_beside_it(folder: Path)
         f"{gateway}::5432",
         "postgres:18-alpine",
     )
-    container = docker("run", "-d", "--rm", *server).strip()
+    container = docker("run", "-d", "--rm", "--network", network, *server).strip()
     try:
         port = docker("port", container, "5432").strip().rpartition(":")[2]
         root = f"postgresql://postgres:root-password@{gateway}:{port}/postgres"
@@ -250,4 +253,5 @@ def test_a_database_elsewhere_takes_the_place_of_the_one_beside_it(folder: Path)
                 within=60,
             )
     finally:
-        docker("kill", container)
+        docker("rm", "--force", container)
+        docker("network", "rm", network)
