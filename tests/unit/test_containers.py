@@ -32,7 +32,9 @@ def test_a_setting_has_one_line_in_the_example_below_a_comment(name: str) -> Non
     assert above
 
 
-@pytest.mark.parametrize("name", set(SETTINGS) - {f"PINQUEUE_TUYA_{name}" for name in TRIED})
+@pytest.mark.parametrize(
+    "name", sorted(set(SETTINGS) - {f"PINQUEUE_TUYA_{name}" for name in TRIED})
+)
 def test_a_setting_that_is_commented_out_shows_its_default(name: str) -> None:
     default = SETTINGS[name]
     (shown,) = lines_of(name)
