@@ -126,6 +126,18 @@ class LockError(PinQueueError):
 class LockUnreachable(LockError):
     """The lock or its cloud cannot be reached."""
 
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str = "",
+        in_doubt: bool = False,
+        cloud_away: bool = False,
+    ) -> None:
+        """`cloud_away` says that it is the cloud, and so every lock of it."""
+        super().__init__(message, code=code, in_doubt=in_doubt)
+        self.cloud_away = cloud_away
+
 
 class LockBusy(LockError):
     """The lock or its cloud asks for patience."""

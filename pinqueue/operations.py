@@ -38,7 +38,7 @@ from pinqueue.metrics import Metrics
 from pinqueue.models import AccessCode, Operation
 from pinqueue.mutex import Mutex
 from pinqueue.pins import Pin
-from pinqueue.schedule import next_look, next_retry
+from pinqueue.schedule import LONGEST_GAP, next_look, next_retry
 from pinqueue.store import Claimed, patrolling
 from pinqueue.store.claims import Accepted, Due, Intent, Seen
 
@@ -53,6 +53,9 @@ SUSPECT_FROM, SUSPECT_WAIT = 2, timedelta(seconds=1)
 BUSY_WAIT = timedelta(seconds=2)
 SOON = timedelta(minutes=1)
 """The start that is asked for where the lock's cloud calls now the past."""
+CLOUD_GAP = timedelta(minutes=1)
+"""At most, before a cloud that is away is asked again: that costs no lock any battery, and when it
+is back all doors wait for it."""
 OVERLAP_WAIT = timedelta(minutes=15)
 """At most, before a lock that takes no overlapping windows is asked again: each ask costs it
 battery, but the PIN that is in the way may be taken off early."""
@@ -344,7 +347,9 @@ def _retry_at(
     if operation.kind == OperationKind.GENERATE and now >= code.ends_at:
         return None  # the stay is over: a PIN would help nobody
     if isinstance(error, LockUnreachable | LockFull):
-        return next_look(operation.first_claimed_at or now, now)
+        away = isinstance(error, LockUnreachable) and error.cloud_away
+        longest = CLOUD_GAP if away else LONGEST_GAP
+        return next_look(operation.first_claimed_at or now, now, longest)
     if isinstance(error, LockBusy):
         return now + max(BUSY_WAIT, timedelta(seconds=error.retry_after or 0))
     if isinstance(error, PinRejected):

@@ -124,13 +124,13 @@ def check_lead(lead: timedelta) -> timedelta:
     return lead
 
 
-def next_look(waiting_since: datetime, now: datetime) -> datetime:
+def next_look(waiting_since: datetime, now: datetime, longest: timedelta = LONGEST_GAP) -> datetime:
     """When to look or try again at something that may take seconds or hours.
 
     The gap is half the time waited so far, so that a lock that answers soon is noticed soon and one
-    that sleeps for a day is not woken every minute; no gap is longer than five minutes.
+    that sleeps for a day is not woken every minute; no gap is longer than `longest`.
     """
-    return now + min(max((now - waiting_since) / 2, FIRST_LOOK), LONGEST_GAP)
+    return now + min(max((now - waiting_since) / 2, FIRST_LOOK), longest)
 
 
 def next_retry(failures: int, retries: int, backoff: timedelta, now: datetime) -> datetime | None:

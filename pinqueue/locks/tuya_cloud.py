@@ -202,7 +202,9 @@ class TuyaCloud:
             )
         except _NOT_SENT as error:
             why = str(error) or "no connection in time"
-            failure = LockUnreachable(f"{self._base.host} cannot be reached: {why}")
+            failure = LockUnreachable(
+                f"{self._base.host} cannot be reached: {why}", cloud_away=True
+            )
         except TimeoutError:
             failure = self._unanswered(f"gave no answer within {self._timeout:g} s", writes=writes)
         except (httpx2.HTTPError, OSError) as error:
@@ -245,7 +247,9 @@ class TuyaCloud:
         return answer
 
     def _unanswered(self, what: str, *, writes: bool) -> LockUnreachable:
-        return LockUnreachable(f"Tuya's cloud is away: {self._base.host} {what}", in_doubt=writes)
+        return LockUnreachable(
+            f"Tuya's cloud is away: {self._base.host} {what}", in_doubt=writes, cloud_away=True
+        )
 
 
 @dataclass(frozen=True)

@@ -139,11 +139,14 @@ def refusal(answer: Mapping[str, object], *, writes: bool) -> LockError:
     code = code_of(answer)
     known = None if code is None else _KNOWN.get(code)
     kind, remedy = known or (LockFaulted, "Tuya answered with an error that PinQueue does not know")
-    return kind(
+    error = kind(
         f"{remedy} (Tuya {code}: {_one_line(answer.get('msg'))})",
         code="" if code is None else str(code),
         in_doubt=writes and (known is None or code == _OUTAGE),
     )
+    if isinstance(error, LockUnreachable):
+        error.cloud_away = code == _OUTAGE
+    return error
 
 
 _PIN: Final = re.compile(rf"(?<!\d)\d{{{min(LENGTHS.values())},{max(LENGTHS.values())}}}(?!\d)")

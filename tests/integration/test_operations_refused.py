@@ -234,6 +234,25 @@ async def test_f21_an_outage_of_the_cloud_is_told_as_one_and_never_as_failed(
     assert await ring(bench, "generate") is None
 
 
+@pytest.mark.parametrize("outage", ["http_500", "reset_before", "code"])
+async def test_r12_a_cloud_that_was_away_for_hours_is_asked_every_minute_and_all_is_done_then(
+    bench: Workbench, prompt: Control, outage: str
+) -> None:
+    for name in ("first", "second"):
+        await book(bench, reservation_id=name)
+    details = {"code": 500} if outage == "code" else {}
+    prompt.fault(outage, LIST, times=4, **details)
+    for name in ("first", "second"):
+        await ring(bench, "generate", name)
+    await execute(bench.db, "UPDATE operations SET first_claimed_at = now() - interval '6 h'")
+    for name in ("first", "second"):
+        assert isinstance(await ring(bench, "generate", name), TryLater)
+        assert await gap(bench, "generate", name) == pytest.approx(60, abs=3)
+    assert await ring(bench, "generate", "second") is None
+    assert await ring(bench, "generate", "first", as_if_due=False) is None  # rung by the other
+    assert {(await code_of(bench, name)).state for name in ("first", "second")} == {"active"}
+
+
 async def test_an_unknown_failure_is_tried_again_after_2_4_and_8_seconds_and_then_failed_each_a_row(
     bench: Workbench, prompt: Control
 ) -> None:
