@@ -48,6 +48,9 @@ T = TypeVar("T")
 
 ACTOR = "worker"
 MUTEX_WAIT = timedelta(seconds=2)
+SURE_FOR = timedelta(seconds=10)
+"""How long a claim is trusted to be ours. With the ten seconds that a call may take it stays below
+the time after which a silent worker is taken for dead."""
 SUSPECT_FROM, SUSPECT_WAIT = 2, timedelta(seconds=1)
 """Rescues. One death says little; who was there when a second worker died is tried alone."""
 BUSY_WAIT = timedelta(seconds=2)
@@ -157,7 +160,7 @@ async def revoke(bench: Workbench, operation_id: int, job_id: int | None) -> Non
         remote = await _look(bench, ring)
         remote_id = remote.remote_id if remote else ring.code.remote_id
         if remote_id is not None and (remote is None or remote.delivery is not Delivery.REMOVING):
-            await _ask(bench.gateway.delete_pin(ring.door, remote_id))
+            await _delete(bench, ring, remote_id)
             remote = await _look(bench, ring)
         if remote is not None:
             raise _waits(ring, "the lock has not confirmed the removal yet")
@@ -385,7 +388,7 @@ async def _keep_one(bench: Workbench, ring: Ring, ours: Sequence[RemotePin]) -> 
     keep = next((pin for pin in ours if pin.remote_id == ring.code.remote_id), ours[0])
     for pin in ours:
         if pin is not keep and pin.delivery is not Delivery.REMOVING:
-            await _ask(bench.gateway.delete_pin(ring.door, pin.remote_id))
+            await _delete(bench, ring, pin.remote_id)
     return [keep]
 
 
@@ -400,6 +403,7 @@ async def _create(bench: Workbench, ring: Ring) -> Ring:
     def create(window: Window) -> Awaitable[int]:
         return bench.gateway.create_pin(ring.door, ring.code.remote_name, pin, window)
 
+    await _insist_ours(bench, ring)
     try:
         remote_id = await _ask_for(wanted_window(ring.code, None, ring.now()), ring, create)
     except LockError as error:
@@ -419,7 +423,7 @@ async def _insist_gone(bench: Workbench, ring: Ring) -> Ring:
     sent_at, seen = ring.code.sent_at, ring.code.active_at is not None
     if not seen and sent_at is not None and sent_at + bench.grace > ring.now():
         raise _waits(ring, "the lock's cloud does not list the PIN it accepted")
-    await _ask(bench.gateway.delete_pin(ring.door, ring.code.remote_id))
+    await _delete(bench, ring, ring.code.remote_id)
     ring = await _record_gone(bench, ring)
     await _fill_room(bench, ring)
     return ring
@@ -434,7 +438,7 @@ def _has_to_make_room(ring: Ring, remote: RemotePin) -> bool:
 
 async def _make_room(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
     """Leave the lock for now. The PIN stays the guest's, and is put there again when it can be."""
-    await _ask(bench.gateway.delete_pin(ring.door, remote.remote_id))
+    await _delete(bench, ring, remote.remote_id)
     if await _look(bench, ring) is not None:
         raise _waits(ring, "the lock has not confirmed yet that it made room")
     ring = await _record_gone(bench, ring)
@@ -457,6 +461,7 @@ async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
             ring.door, remote.remote_id, ring.code.remote_name, pin, window
         )
 
+    await _insist_ours(bench, ring)
     try:
         await _ask_for(wanted_window(ring.code, remote.window, ring.now()), ring, change)
     except PinRejected as error:
@@ -479,7 +484,7 @@ async def _start_over(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
     another, since vendors may keep the name of what is gone.
     """
     why = f"the lock did not take the PIN: {remote.reason or 'no reason given'}"
-    await _ask(bench.gateway.delete_pin(ring.door, remote.remote_id))
+    await _delete(bench, ring, remote.remote_id)
     left = await _look(bench, ring)
     if remote.delivery is Delivery.REJECTED and (
         left is None or left.delivery is Delivery.REMOVING
@@ -506,6 +511,25 @@ async def _overlap_ends(bench: Workbench, ring: Ring) -> datetime:
     ]
     soonest = next_look(ring.claim.operation.first_claimed_at or now, now)
     return max(soonest, min([*ends, now + OVERLAP_WAIT]))
+
+
+async def _insist_ours(bench: Workbench, ring: Ring) -> None:
+    """Before a call that changes the lock: nobody took the operation over while we stood still.
+
+    A process that is stopped for a minute, and goes on just here, would make a PIN that nobody asks
+    for any more. It is dead to others after `sweep.DEAD_AFTER`, so what was ours a few seconds ago
+    still is; else the row is asked, until its answer is no older than that. Raises StateChanged.
+    """
+    sure_at = ring.claimed_on
+    while time.monotonic() - sure_at > SURE_FOR.total_seconds():
+        sure_at = time.monotonic()
+        async with bench.db.transaction() as session:
+            await store.hold_claim(session, ring.claim)
+
+
+async def _delete(bench: Workbench, ring: Ring, remote_id: int) -> None:
+    await _insist_ours(bench, ring)
+    await _ask(bench.gateway.delete_pin(ring.door, remote_id))
 
 
 async def _ask(call: Awaitable[T]) -> T:

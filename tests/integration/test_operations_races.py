@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -213,3 +214,45 @@ async def everything(bench: Workbench) -> list[Any]:
         await factories.rows(bench.db, f"SELECT * FROM {table} ORDER BY id")
         for table in ("access_codes", "operations", "tries", "audit_events")
     ]
+
+
+@pytest.mark.parametrize("write", ["create", "delete"])
+async def test_r5b_a_worker_that_stood_still_right_before_a_call_does_not_make_it(
+    benches: Benches,
+    prompt: Control,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    write: str,
+) -> None:
+    """It goes on when another has done its work, and the guest has left."""
+    frozen, other = benches
+    if write == "create":
+        await book(frozen)
+    else:
+        await put_on_door(frozen, prompt)
+        await cancel(frozen)
+    kind = "generate" if write == "create" else "revoke"
+    standing, goes_on, insist = asyncio.Event(), asyncio.Event(), operations._insist_ours
+
+    async def stand_still(bench: Workbench, rung: operations.Ring) -> None:
+        if bench is frozen:
+            standing.set()
+            await goes_on.wait()
+            rung = replace(rung, claimed_on=rung.claimed_on - 60)
+        await insist(bench, rung)
+
+    monkeypatch.setattr(operations, "_insist_ours", stand_still)
+    running = asyncio.create_task(ring(frozen, kind))
+    await standing.wait()
+    lose_mutexes(database_url)
+    await grace_is_over(other)
+    prompt.clear_log()
+    assert await ring(other, kind) is None
+    if write == "create":
+        await cancel(other)
+        assert await ring(other, "revoke") is None
+    goes_on.set()
+    assert await running is None
+    assert held(prompt) == []
+    assert performed(prompt, "POST", "/temp-password") == (1 if write == "create" else 0)
+    assert performed(prompt, "DELETE") == 1
