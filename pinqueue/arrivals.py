@@ -29,9 +29,10 @@ BATCH_WITHIN = 1.0
 """Seconds. A connection that hangs must not hold up all that come after: they get another."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arrival:
-    """A webhook that tells a stay, proven to be from its source."""
+    """A webhook that tells a stay, proven to be from its source. Of two that tell the same one is a
+    repeat: they are not equal."""
 
     source_id: str
     event_id: str

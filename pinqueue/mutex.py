@@ -19,6 +19,7 @@ from psycopg import sql
 from pinqueue import lines, logs
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lines import KEEPALIVE, LOCKS_LIMITS
+from pinqueue.patience import within
 from pinqueue.together import Together
 
 log = logs.get(__name__)
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 KEEP_EVERY = 10.0
 """Seconds, well below the `idle_session_timeout` of LOCKS_LIMITS."""
+FREE_WITHIN = 2.0
 NAMESPACE = 0x50510000_00000000  # "PQ": keeps our keys apart from other programs' in the database
 LIVING = 0x50510004_00000000
 """The same of workers that live, by their id at Procrastinate."""
@@ -105,8 +107,13 @@ class Mutex:
         self._living = (connection, worker_id) if held else None
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        """Free at once what is held: the server takes its time to notice that a session ended."""
+        if self._connection is None:
+            return
+        with suppress(psycopg.OperationalError, TimeoutError):
+            free = self._connection.execute("SELECT pg_advisory_unlock_all()")
+            await within(FREE_WITHIN, free)
+        await self._connection.close()
 
     async def _release(self, access_code_id: int) -> None:
         try:

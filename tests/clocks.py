@@ -26,8 +26,10 @@ class Clock:
         """To be made before anybody else is connected to the database."""
         self._database_url, self._doors = database_url, doors
         self._execute(MOVABLE)
+        self.moved_to = datetime.now(UTC)
 
     def move_to(self, instant: datetime) -> None:
+        self.moved_to = instant
         self._execute(
             "UPDATE clock.ahead SET of_the_real_one ="
             " make_interval(secs => extract(epoch FROM %s - pg_catalog.now()))",

@@ -44,6 +44,10 @@ def stay_on_two_locks(house: House) -> House:
     return house
 
 
+UNREAD = {"patrolled_at": None, "fault": None}
+"""No worker has compared what they hold yet."""
+
+
 def test_a_deployment_is_set_up_by_commands_alone(house: House) -> None:
     done(house.run("locks", "add", "front", "--device-id", "d-1", "--protocol", "zigbee"))
     done(house.run("locks", "add", "back", "--device-id", "d-2", "--protocol", "wifi"))
@@ -72,9 +76,15 @@ def test_a_deployment_is_set_up_by_commands_alone(house: House) -> None:
         )
     )
     assert locks == [
-        {"lock": "back", "device_id": "d-2", "protocol": "wifi", "listings": ["apt-7"]},
-        {"lock": "front", "device_id": "d-1", "protocol": "zigbee", "listings": ["apt-7"]},
-        {"lock": "gate", "device_id": "d-3", "protocol": "zigbee", "listings": []},
+        {"lock": "back", "device_id": "d-2", "protocol": "wifi", "listings": ["apt-7"], **UNREAD},
+        {
+            "lock": "front",
+            "device_id": "d-1",
+            "protocol": "zigbee",
+            "listings": ["apt-7"],
+            **UNREAD,
+        },
+        {"lock": "gate", "device_id": "d-3", "protocol": "zigbee", "listings": [], **UNREAD},
     ]
     (found,) = listings
     assert found == {

@@ -22,7 +22,7 @@ LOCKS = {"sim-zigbee-1": "zigbee", "sim-zigbee-2": "zigbee"}
 
 
 @pytest.fixture
-def server() -> Iterator[EmbeddedPostgres]:
+def own_server() -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL server of this test's own, to be stopped and killed."""
     with tempfile.TemporaryDirectory(prefix="pinqueue-test-", dir="/tmp") as folder:
         server = EmbeddedPostgres(Path(folder) / "data", settings={"fsync": "off"})
@@ -34,9 +34,9 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def house_on_it(
-    server: EmbeddedPostgres, tuya: str, tmp_path: Path, shell: Shell
+    own_server: EmbeddedPostgres, tuya: str, tmp_path: Path, shell: Shell
 ) -> Iterator[House]:
-    url = server.start()
+    url = own_server.start()
     schema.migrate(url)
     values = {**settings_values(url, tuya), "tuya_grace": "2s"}
     ours = {f"PINQUEUE_{name.upper()}": value for name, value in values.items()}
@@ -65,7 +65,7 @@ def kill(server: EmbeddedPostgres) -> None:
 def test_web_and_worker_go_on_after_the_database_was(
     end: Callable[[EmbeddedPostgres], None],
     seconds: float,
-    server: EmbeddedPostgres,
+    own_server: EmbeddedPostgres,
     house_on_it: House,
     doors: Control,
 ) -> None:
@@ -83,10 +83,10 @@ def test_web_and_worker_go_on_after_the_database_was(
     until(
         lambda: len(house.ask("SELECT FROM access_codes WHERE create_in_doubt_since < now()")), ""
     )
-    end(server)
+    end(own_server)
     assert post(url, stay("res-late", -60, 3600)).status_code == 503
     time.sleep(seconds)
-    server.start()
+    own_server.start()
 
     answers(f"{url}/readyz", web)
     assert post(url, stay("res-late", -60, 3600)).status_code == 200

@@ -198,6 +198,12 @@ async def test_of_two_tellings_of_one_stay_at_once_the_first_is_taken(
     assert (await counted(db))["reservations"] == 3
 
 
+async def test_of_two_copies_at_once_one_is_taken(arrivals: Arrivals, db: Database) -> None:
+    one = arrival(1)
+    assert await take(arrivals, arrival(2), one, replace(one)) == [True, True, False]
+    assert (await counted(db))["reservations"] == 2
+
+
 @pytest.mark.parametrize(
     "held",
     [
