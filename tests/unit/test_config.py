@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +45,8 @@ FULL = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to be in: no `.env` of a developer is read."""
     monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("PINQUEUE_")]:
+        monkeypatch.delenv(name)  # the tests' own, which no process of ours has
     return tmp_path
 
 
