@@ -76,6 +76,11 @@ LOCK_ERRORS = Definition(
 WEBHOOKS = Definition(
     "pinqueue_webhook_answers_total", "Answers to webhooks", ("kind", "status", "outcome")
 )
+OLD_SECRETS = Definition(
+    "pinqueue_webhooks_by_old_secret_total",
+    "Webhooks that only the secret before the present one proved",
+    ("kind",),
+)
 REQUESTS = Definition(
     "pinqueue_http_requests_total", "HTTP requests answered", ("route", "method", "status")
 )
@@ -93,6 +98,7 @@ COUNTED: Final = (
     LOCK_ERRORS,
     PATROL,
     WEBHOOKS,
+    OLD_SECRETS,
     REQUESTS,
 )
 
@@ -149,6 +155,9 @@ class Metrics:
 
     def webhook_answered(self, kind: str, status: int, outcome: str) -> None:
         self._counters[WEBHOOKS].labels(kind, status, outcome).inc()
+
+    def webhook_by_old_secret(self, kind: str) -> None:
+        self._counters[OLD_SECRETS].labels(kind).inc()
 
     def request_answered(self, route: str, method: str, status: int) -> None:
         """`route` is a template, as `/webhooks/{source}`."""

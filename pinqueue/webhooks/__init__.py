@@ -71,6 +71,8 @@ class Known:
     kind: str = "unknown"
     proven: bool = False
     """Whether it is from the source it says."""
+    by_old_secret: bool = False
+    """Whether only the secret before the present one proves it."""
     event_id: str | None = None
     reservation_id: str | None = None
 
@@ -94,6 +96,8 @@ async def receive(request: Request) -> Response:
         if known.proven and not known.wait:
             strangers.give_back(address)
     request.state.metrics.webhook_answered(known.kind, response.status_code, outcome)
+    if known.by_old_secret:
+        request.state.metrics.webhook_by_old_secret(known.kind)
     return response
 
 
@@ -120,7 +124,8 @@ async def _receive(request: Request, known: Known) -> tuple[Response, str]:
         note.warning("webhook-unavailable", reason=str(error), **known.ids())
         answer = _answer(503, "unavailable", "try again later", headers={"Retry-After": "30"})
         return answer, "unavailable"
-    note.info("webhook-answered", outcome=outcome, **known.ids())
+    old = {"by_old_secret": True} if known.by_old_secret else {}
+    note.info("webhook-answered", outcome=outcome, **known.ids(), **old)
     return JSONResponse({"status": outcome}), outcome
 
 
@@ -189,7 +194,7 @@ def _read(
     known: Known,
 ) -> Taken:
     known.kind = found[0].kind if found else known.kind
-    source, now = _prove(planner, found, received)
+    source, now, known.by_old_secret = _prove(planner, found, received)
     known.proven, sender = True, SENDERS[source.kind]
     if not source.enabled:
         message = "this source is switched off for now"
@@ -324,21 +329,24 @@ async def adopt_unmapped(session: Session, planner: Planner, listing_id: str) ->
 
 def _prove(
     planner: Planner, found: tuple[Source, datetime] | None, received: Received
-) -> tuple[Source, datetime]:
-    """What was found, if what was received proves to be from there; raises Refusal."""
+) -> tuple[Source, datetime, bool]:
+    """What was found, if what was received proves to be from there, and whether only by the old
+    secret; raises Refusal."""
     if found is None:
         raise _unknown_source()
     source, now = found
     sender = SENDERS[source.kind]
     if received.path_secret and not sender.SECRET_IN_PATH:
         raise _unknown_source()
-    if not sender.verify(_secrets(planner, source, now), replace(received, at=now)):
+    received, secrets = replace(received, at=now), _secrets(planner, source, now)
+    if not sender.verify(secrets, received):
         clock = sender.clock_is_off(received.headers, now)
         raise Refusal(401, "clock" if clock else "unauthorized")
-    return found
+    return source, now, len(secrets) > 1 and not sender.verify(secrets[:1], received)
 
 
 def _secrets(planner: Planner, source: Source, now: datetime) -> list[str]:
+    """The present one first."""
     sealed = [source.secret]
     if source.previous_secret is not None and (source.previous_secret_until or now) > now:
         sealed.append(source.previous_secret)

@@ -25,6 +25,7 @@ from pinqueue.db import Database
 from pinqueue.fetchers import Api
 from pinqueue.reservations import Planner
 from pinqueue.webhooks import body
+from tests.exposition import Exposition
 from tests.senders import using
 from tests.senders.each import (
     SENDERS,
@@ -485,7 +486,10 @@ def test_b24_a_signature_of_another_version_is_refused(untouched: Web, sender: S
 
 
 @for_each()
-def test_b25_the_secret_before_is_good_until_its_time_is_over(web: Web, sender: Sender) -> None:
+def test_b25_the_secret_before_is_good_until_its_time_is_over_and_its_use_is_counted(
+    web: Web, sender: Sender
+) -> None:
+    before = proved_by_old_secrets(web, sender)
     for hours, wanted in {1: [200, 200], 0: [401, 200]}.items():
         source = f"{sender.kind}-kept-{hours}h"
         add_source(web, sender, source, sender.secret)
@@ -495,6 +499,12 @@ def test_b25_the_secret_before_is_good_until_its_time_is_over(web: Web, sender: 
             for secret in (sender.secret, sender.other_secret)
         ]
         assert believed == wanted
+    assert proved_by_old_secrets(web, sender) == before + 1
+
+
+def proved_by_old_secrets(web: Web, sender: Sender) -> float:
+    told = Exposition(web.post(b"", {}, "/metrics", "GET").body.decode())
+    return told.counted("pinqueue_webhooks_by_old_secret_total").get((sender.kind,), 0)
 
 
 def rotate(web: Web, sender: Sender, source: str, keep_old: timedelta) -> None:
