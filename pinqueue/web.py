@@ -32,6 +32,7 @@ from pinqueue.lines import WEB_LIMITS
 from pinqueue.metrics import OTHER, Metrics
 from pinqueue.models import Source
 from pinqueue.monitoring import Monitor
+from pinqueue.patience import within
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
 from pinqueue.together import Together
@@ -41,6 +42,8 @@ from pinqueue.webhooks.pinqueue import Event
 log = logs.get(__name__)
 
 POOL_SIZE = 20
+READY_WITHIN = 0.8
+"""Seconds for the database to answer: who asks whether we are ready waits for one."""
 LARGEST_HEAD, MOST_HEADERS = 16 * 1024, 100
 """Bytes of a request before its body, and how many headers it may have."""
 LARGEST_GAP = 512 * 1024
@@ -128,13 +131,16 @@ async def healthz(request: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """Whether it can take a webhook now: the database answers."""
-    db: Database = request.state.db
     try:
-        async with db.transaction() as session:
-            await store.now(session)
-    except DatabaseUnavailable:
+        await within(READY_WITHIN, _ask(request.state.db))
+    except (DatabaseUnavailable, TimeoutError):
         return JSONResponse({"status": "unavailable", "reason": "database"}, 503)
     return JSONResponse({"status": "ok"})
+
+
+async def _ask(db: Database) -> None:
+    async with db.transaction() as session:
+        await store.now(session)
 
 
 async def metrics(request: Request) -> Response:
