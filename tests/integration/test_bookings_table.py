@@ -37,7 +37,7 @@ CASES = [
 TODAY = datetime.now(UTC).replace(microsecond=0)
 CHECK_IN, CHECK_OUT = TODAY + timedelta(days=1), TODAY + timedelta(days=3)
 EVENTS: dict[str, dict[str, Any]] = {
-    "booked, or told again": {},
+    "booked, confirmed, reactivated, told again; a no-show": {},
     "other guest": {"guest_name": "Rui"},
     "other dates": {"check_out": (CHECK_OUT + timedelta(days=1)).isoformat()},
     "other unit": {"listing_id": "attic"},
