@@ -267,7 +267,7 @@ def python(house: House) -> Iterator[Hand]:
 
 @contextmanager
 def http(house: House) -> Iterator[Hand]:
-    with serving(house.database_url) as web:
+    with serving(house.database_url, lead=house.settings().lead) as web:
         yield Http(client(web, "operate"))
 
 

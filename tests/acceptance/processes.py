@@ -191,8 +191,9 @@ class House:
                 process.kill()
 
     def settings(self) -> Settings:
-        names = ("database_url", "secret_keys", "pin_pepper")
-        ours = {name: self.environment[f"PINQUEUE_{name.upper()}"] for name in names}
+        names = ("database_url", "secret_keys", "pin_pepper", "lead")
+        told = {name: self.environment.get(f"PINQUEUE_{name.upper()}") for name in names}
+        ours = {name: text for name, text in told.items() if text is not None}
         return read_settings(**ours, _env_file=None)
 
     def set_up(self, locks: dict[str, str], listing: str = "apt-7") -> None:

@@ -1,26 +1,13 @@
 """What the queue promises, name by name as it was announced, from Python, over HTTP and on the
 command line: the same is asked, and the same must come of it.
 
-Where the other rows of the README's table "From BullMQ" are shown:
-one job per stay, lock and kind        test_schema_laws
-2, 4 and 8 s, rate limits, refusals    test_operations_refused, test_operations_revoke
-advisory locks                         test_mutex, test_operations_races
-several workers, kills, SIGTERM        test_kills, test_poison, test_outages
-hooks and endpoints                    test_being_told, test_deliveries
-a running operation is not torn        test_jobs, test_operations_races
-filters, a million jobs                test_jobs, test_api_jobs, test_commands_of_the_queue,
-                                       test_a_million_jobs
-retry and clear, the ledger stays      test_jobs, test_api_jobs
-health within a second                 test_health, test_api_health
-retention                              test_sweep_prunes
-confirm and cancel                     test_api_reservations, test_commands_of_the_queue
-the caller's transaction               test_jobs
+Where else each promise is shown: docs/queue.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -121,6 +108,16 @@ def test_schedule_generate_twice_moves_the_time_and_doubles_nothing(
 def test_schedule_generate_with_a_lead_of_its_own_rings_so_long_before(hand: Hand) -> None:
     (job,) = hand.generate("res-1", lead=timedelta(hours=5, minutes=30))
     assert job["scheduled_at"] == CHECK_IN - 5.5 * HOUR
+
+
+@pytest.mark.parametrize("made", HANDS.values(), ids=HANDS)
+def test_schedule_generate_without_a_lead_rings_as_long_before_as_the_settings_say(
+    booked: House, made: Callable[[House], AbstractContextManager[Hand]]
+) -> None:
+    booked.environment["PINQUEUE_LEAD"] = "3h"
+    with made(booked) as hand:
+        (job,) = hand.generate("res-1")
+    assert job["scheduled_at"] == CHECK_IN - 3 * HOUR
 
 
 def test_schedule_of_a_stay_that_is_over_schedules_nothing(listing: House, hand: Hand) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_without_a_key_of_ours_every_answer_is_the_same(
     answer = Client(shared_web).call("GET", "/api/reservations", headers=headers)
     assert (answer.status, answer.json()) == (401, UNAUTHORIZED)
     assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_key_is_in_the_database_as_its_hash_alone(shared_web: Web) -> None:
+    key = new_key(shared_web, name="hashed")
+    _, key_id, secret = key.split("_", 2)
+    (row,) = shared_web.ask("SELECT id, key_sha256 FROM api_keys WHERE name = 'hashed'")
+    assert (row["id"], row["key_sha256"]) == (key_id, sha256(key.encode()).digest())
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    for (table,) in (row.values() for row in shared_web.ask(tables)):
+        rows = shared_web.ask(f'SELECT t::text AS told FROM "{table}" t')
+        assert not [row for row in rows if secret in row["told"]], table
 
 
 def test_a_wrong_secret_and_a_revoked_key_are_answered_alike(shared_web: Web) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from pinqueue import logs
 from pinqueue.errors import ConfigInvalid
 from pinqueue.pins import Pin
 
+LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
 Lines = Callable[[], list[dict[str, Any]]]
 QUIET = [
     *("httpx2", "httpcore2.http11", "httpcore2.connection", "urllib3.connectionpool"),
@@ -53,6 +57,30 @@ def test_a_line_is_one_json_object_with_event_level_logger_time_and_ids(lines: L
         "access_code_id": 7,
         "text": "two\nlines",
     }
+
+
+def calls_of(path: Path) -> Iterator[ast.Call]:
+    """What a module calls of a logger."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in LEVELS
+            and ast.unparse(node.func.value) in ("log", "note")
+        ):
+            yield node
+
+
+def test_every_event_of_ours_has_a_name_that_never_changes() -> None:
+    package = Path(logs.__file__).parent
+    events = [call.args[0] for path in package.rglob("*.py") for call in calls_of(path)]
+    assert len(events) > 40
+    changing = [
+        ast.unparse(event)
+        for event in events
+        if not (isinstance(event, ast.Constant) and re.fullmatch(r"[a-z-]+", str(event.value)))
+    ]
+    assert changing == []
 
 
 def test_a_line_of_a_library_is_json_too(lines: Lines) -> None:
