@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
+from pinqueue.simulator import Control
 from tests.acceptance.processes import House, Running, until
 from tests.acceptance.test_commands import done, refused
 from tests.factories import SECRET
 from tests.leaks import leaks
 from tests.receiving import Receiver, receiving
 
+NOT_SUBSCRIBED = 28841105
+"""Of a cloud project that may not use this API: trying again does not help."""
 HOOKS = """
 import asyncio, json, os, pathlib
 
@@ -51,7 +56,7 @@ def install(folder: Path, *points: str) -> dict[str, str]:
     return {"PYTHONPATH": str(metadata.parent), "DESK_FOLDER": str(folder)}
 
 
-def events_in(file: Path) -> list[dict[str, object]]:
+def events_in(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -112,6 +117,21 @@ def test_a_worker_tells_what_became_of_a_pin_and_the_pin_only_to_whom_it_is_to_b
     everything = worker.log() + told.read_text() + str(receiver.posted)
     assert leaks(everything, [pin]) == set()
     assert SECRET not in worker.log()
+
+
+def test_a_hook_is_told_of_a_pin_that_failed_and_why(
+    house: House, doors: Control, tmp_path: Path
+) -> None:
+    house.set_up({"sim-zigbee-1": "zigbee"})
+    doors.fault("code", {"path": "temp-passwords"}, code=NOT_SUBSCRIBED, times=9)
+    house.receive("res-1", check_in=datetime.now(UTC).isoformat())
+    started(house, "tell = desk:tell")
+    until(lambda: events_in(tmp_path / "told"), "the hook is told")
+    (told,) = events_in(tmp_path / "told")
+    data = {"reservation_id": "res-1", "kind": "generate", "state": "failed", "attempts": 1}
+    assert told["type"] == "code.failed"
+    assert told["data"].items() >= data.items()
+    assert str(NOT_SUBSCRIBED) in told["data"]["error"]
 
 
 def test_a_worker_whose_hook_cannot_be_imported_does_not_start_and_says_which(house: House) -> None:
