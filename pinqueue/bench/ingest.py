@@ -48,14 +48,13 @@ async def _ours(ground: Ground, scale: float) -> Round:
         port = free_port()
         await deployment.children.start("web", "web", f"--port={port}")
         await answering(f"http://127.0.0.1:{port}/readyz", deployment.children)
-        return await post(port, list(signed(int(EVENTS * scale), secret)), status=200)
+        return await post(port, signed(int(EVENTS * scale), secret), status=200)
 
 
 async def _peers(peer: Peer) -> Round:
     async with peer.endpoint():
-        sent = [
-            request("/webhooks", json.dumps(told).encode(), {}) for told in _peers_events(EVENTS)
-        ]
+        told = _peers_events(EVENTS)
+        sent = (request("/webhooks", json.dumps(event).encode(), {}) for event in told)
         return await post(peer.port, sent, status=202)
 
 
@@ -92,10 +91,12 @@ async def set_up(db: Database, sealer: Sealer) -> str:
 
 
 def signed(events: int, secret: str, *, first: int = 0) -> Iterator[bytes]:
-    """Stays that follow each other in each listing, as our own kind of source tells them."""
-    signer, now = Webhook(secret), datetime.now(UTC)
+    """Stays that follow each other in each listing, as our own kind of source tells them; each is
+    signed when it is asked for."""
+    signer, began = Webhook(secret), datetime.now(UTC)
     for number in range(first, first + events):
-        id_, (check_in, check_out) = f"msg-{number}", dates(number, now)
+        id_, (check_in, check_out) = f"msg-{number}", dates(number, began)
+        now = datetime.now(UTC)
         body = json.dumps(
             {
                 "type": "reservation.created",

@@ -45,7 +45,7 @@ async def _round(ground: Ground, work: int, ahead: int) -> Round:
         await answering(f"http://127.0.0.1:{port}/readyz", deployment.children)
         for first in range(0, work, AT_A_TIME):
             events = ingest.signed(min(AT_A_TIME, work - first), secret, first=first)
-            await post(port, list(events), status=200)
+            await post(port, events, status=200)
         return {
             "worker_mb": await deployment.children.memory("worker") / 1e6,
             "web_mb": await deployment.children.memory("web") / 1e6,

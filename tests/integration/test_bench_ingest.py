@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 
-from pinqueue import embedded
+from pinqueue import embedded, inventory
 from pinqueue.bench import ingest
 from tests.serving import PLANNED, Web
 
@@ -35,3 +36,11 @@ def test_the_stays_that_are_told_of_one_listing_follow_each_other() -> None:
     now, listings = datetime.now(UTC), ingest.LISTINGS
     first, second = (ingest.dates(number, now) for number in (7, 7 + listings))
     assert first[0] < first[1] < second[0] < second[1]
+
+
+def test_a_stay_is_told_and_signed_when_it_is_asked_for() -> None:
+    events = ingest.signed(2, inventory.new_webhook_secret())
+    next(events)
+    before = datetime.now(UTC)
+    _, body = next(events).split(b"\r\n\r\n")
+    assert datetime.fromisoformat(json.loads(body)["timestamp"]) >= before
