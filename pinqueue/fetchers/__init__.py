@@ -5,6 +5,7 @@ The senders' webhooks are hints: some name a booking only, some tell a part of i
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,7 +23,10 @@ from pinqueue.reservations import Booking
 from pinqueue.trust import authorities
 
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0)
-LARGEST_ANSWER = 16 * 1024 * 1024
+"""For each piece of an answer, and for the connection."""
+ANSWER_WITHIN, LARGEST_ANSWER = 60.0, 16 * 1024 * 1024
+"""Seconds and bytes, inflated, of a whole answer: one that drips or never ends must not hold a
+worker that has PINs to program."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,22 @@ class Client:
         return await self.ask("GET", path, headers=headers, params=query)
 
     async def ask(self, method: str, path: str, **request: Any) -> Any:
+        content = bytearray()
         try:
-            answer = await self._http.request(method, self.api.url + path, **request)
-        except httpx2.HTTPError as error:
+            async with (
+                asyncio.timeout(ANSWER_WITHIN),
+                self._http.stream(method, self.api.url + path, **request) as answer,
+            ):
+                async for piece in answer.aiter_bytes():
+                    content += piece
+                    if len(content) > LARGEST_ANSWER:
+                        raise SourceUnreachable("the answer of the sender's API does not end")
+        except (httpx2.HTTPError, TimeoutError) as error:
             raise SourceUnreachable(f"no answer: {type(error).__name__}") from None
-        return _read(answer)
+        return _read(answer, content)
 
 
-def _read(answer: httpx2.Response) -> Any:
+def _read(answer: httpx2.Response, content: bytes | bytearray) -> Any:
     if answer.status_code in (404, 410):
         return None
     if answer.status_code in (401, 403):
@@ -108,8 +120,8 @@ def _read(answer: httpx2.Response) -> Any:
     if answer.status_code != 200:
         raise SourceUnreachable(f"the sender's API answered {answer.status_code}")
     try:
-        found = answer.json()
-    except ValueError:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
         raise SourceUnreachable("the sender's API answered with something else than JSON") from None
     if found is None:  # it would read like a 404
         raise SourceUnreachable("the sender's API answered with nothing")
