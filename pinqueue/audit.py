@@ -48,7 +48,7 @@ LISTINGS: Final = """
 """
 SOURCES: Final = """
     SELECT id AS source, kind, enabled, previous_secret_until, api IS NOT NULL AS has_api,
-           reconciled_at, api_error, created_at
+           reconciled_at, api_error, list_fault, created_at
     FROM sources ORDER BY id
 """
 ENDPOINTS: Final = """

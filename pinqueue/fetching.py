@@ -126,6 +126,8 @@ async def _reconcile(db: Database, planner: Planner, source: Source) -> None:
         else:
             shrunken = listed < before * SHRUNKEN
         if shrunken:
+            fault = f"it lists {listed} bookings, after {before}: none is removed for that"
+            await store.set_list_fault(session, source.id, fault)
             await _record(session, source, "source:list_shrunken", before=before, listed=listed)
         else:
             await store.set_bookings_listed(session, source.id, listed)

@@ -36,6 +36,7 @@ UNKNOWN: dict[str, Any] = dict.fromkeys(
         "late_operations",
         "failed_pins",
         "doubted_locks",
+        "doubted_sources",
         "overdue_pins",
         "locks_held",
     )
@@ -142,6 +143,11 @@ def _warnings(asked: dict[str, Any]) -> list[str]:
         warnings.append(f"{failed} PINs have failed and need a person: `pinqueue audit failed`")
     if doubted := asked["doubted_locks"]:
         warnings.append(f"{doubted} locks do not list what they should: `pinqueue locks list`")
+    if doubted := asked["doubted_sources"]:
+        warnings.append(
+            f"the bookings of {doubted} sources cannot be read, or believed:"
+            " `pinqueue sources list`"
+        )
     if overdue := asked["overdue_pins"]:
         warnings.append(
             f"{overdue} PINs are not confirmed off their door past their end:"

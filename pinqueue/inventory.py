@@ -198,7 +198,8 @@ async def set_api(session: Session, sealer: Sealer, actor: str, source_id: str, 
     compared within a minute."""
     source = await _source(session, source_id)
     source.api = sealer.seal(f"api:{source_id}", api)
-    source.api_error = source.reconciled_at = source.bookings_listed = None
+    source.api_error = source.list_fault = None
+    source.reconciled_at = source.bookings_listed = None
     await store.record(session, actor, "source:api_set", source=source_id)
 
 

@@ -187,6 +187,9 @@ class Source(Base):
         comment="Bookings its API listed then: far fewer the next time is an alarm"
     )
     api_error: Mapped[str | None] = mapped_column(comment="Why its API could not be read last")
+    list_fault: Mapped[str | None] = mapped_column(
+        comment="Why the list of its bookings was not believed last"
+    )
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     created_at: Mapped[datetime] = _created_at()
 

@@ -395,6 +395,9 @@ class Health(Told):
     doubted_locks: int | None = Field(
         default=None, description="Locks that do not list what they should, or list nothing"
     )
+    doubted_sources: int | None = Field(
+        default=None, description="Sources whose API does not answer, or lists too few bookings"
+    )
     overdue_pins: int | None = Field(
         default=None, description="On a door past their end: must be 0"
     )

@@ -195,8 +195,12 @@ async def set_api_error(session: Session, source_id: str, error: str | None) -> 
 
 async def set_bookings_listed(session: Session, source_id: str, listed: int) -> None:
     await session.execute(
-        update(Source).where(Source.id == source_id).values(bookings_listed=listed)
+        update(Source).where(Source.id == source_id).values(bookings_listed=listed, list_fault=None)
     )
+
+
+async def set_list_fault(session: Session, source_id: str, fault: str) -> None:
+    await session.execute(update(Source).where(Source.id == source_id).values(list_fault=fault))
 
 
 async def replace_api(session: Session, source_id: str, old: bytes, new: bytes) -> bool:

@@ -351,7 +351,8 @@ async def held_locks(session: Session, namespace: int) -> list[dict[str, Any]]:
 async def overdue(session: Session) -> dict[str, Any]:
     """`oldest_overdue_seconds`, 0 when nothing due waits, `late_operations`, which threaten their
     deadline, `failed_pins` of stays that last, `doubted_locks` at which something was wrong when
-    they were last looked at, and `overdue_pins`, which must be 0."""
+    they were last looked at, `doubted_sources` whose bookings could not be read or believed, and
+    `overdue_pins`, which must be 0."""
     (row,) = await rows(
         session,
         """
@@ -365,6 +366,8 @@ async def overdue(session: Session) -> dict[str, Any]:
                (SELECT count(*) FROM access_codes
                 WHERE state = 'failed' AND ends_at > now()) AS failed_pins,
                (SELECT count(*) FROM locks WHERE patrol_fault IS NOT NULL) AS doubted_locks,
+               (SELECT count(*) FROM sources
+                WHERE enabled AND coalesce(api_error, list_fault) IS NOT NULL) AS doubted_sources,
                (SELECT count(*) FROM audit_overdue_pins) AS overdue_pins
         """,
     )

@@ -1,5 +1,5 @@
 """When a worker reads the API of a property system: at its start, every half an hour, and what an
-event names at once."""
+event names at once; and who hears of one that cannot be read, or believed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from pinqueue import fetching, store
+from pinqueue import fetching, health, store
 from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.reservations import Planner
@@ -88,3 +88,44 @@ async def test_a_worker_reads_at_once_the_booking_that_an_event_names(
     async with a_worker(settings):
         await until(lambda: stays(source))
     assert await factories.value(source, "SELECT outcome FROM webhook_events") == "fetched"
+
+
+async def compare(db: Database, planner: Planner) -> None:
+    await fetching.reconcile(db, planner, every=timedelta(0))
+
+
+async def warned(settings: Settings, db: Database) -> bool:
+    """Whether health warns of the source, which is the only one."""
+    report = await health.report(settings, db)
+    warning = (
+        "the bookings of 1 sources cannot be read, or believed: `pinqueue sources list`"
+        in report["warnings"]
+    )
+    assert report["doubted_sources"] == warning
+    return warning
+
+
+async def test_f1_health_warns_of_a_list_that_is_not_believed_until_one_is(
+    settings: Settings, source: Database, planner: Planner, api: Hostaway
+) -> None:
+    await compare(source, planner)
+    assert not await warned(settings, source)
+    api.bookings.clear()
+    await compare(source, planner)
+    assert await warned(settings, source)
+    told = await factories.value(source, "SELECT list_fault FROM sources")
+    assert told == "it lists 0 bookings, after 1: none is removed for that"
+    api.put("13")
+    await compare(source, planner)
+    assert not await warned(settings, source)
+
+
+async def test_health_warns_of_an_api_that_refuses_until_it_answers(
+    settings: Settings, source: Database, planner: Planner, api: Hostaway
+) -> None:
+    api.faults[:] = [playing.Fault(403)] * 9
+    await compare(source, planner)
+    assert await warned(settings, source)
+    api.faults.clear()
+    await compare(source, planner)
+    assert not await warned(settings, source)
