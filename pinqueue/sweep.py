@@ -263,6 +263,7 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
         operation_id=operation.id,
         reason=reason,
         worker=silent.worker_id,
+        silent_since=silent.silent_since and silent.silent_since.isoformat(),
     )
     return _told(event, operation, code, silent.job_id, reason)
 

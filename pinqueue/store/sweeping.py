@@ -31,6 +31,8 @@ class Silent:
     """Whether its last job broke down at it, and was not merely lost, taken back or not begun."""
     worker_id: int | None = None
     """The worker that died at it, where one did and is still known."""
+    silent_since: datetime | None = None
+    """Its last sign of life."""
 
 
 async def due_without_job(session: Session, patience: timedelta, limit: int) -> list[Silent]:
@@ -140,6 +142,7 @@ class Stalled:
     job_id: int
     worker_id: int | None
     """None where it is forgotten already."""
+    silent_since: datetime | None
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,8 @@ class Silence:
 
 
 _STALLED = """
-    SELECT job.id AS job_id, job.worker_id FROM procrastinate_jobs job
+    SELECT job.id AS job_id, job.worker_id, worker.last_heartbeat AS silent_since
+    FROM procrastinate_jobs job
     LEFT JOIN procrastinate_workers worker ON worker.id = job.worker_id
     WHERE job.status = 'doing' AND job.queue_name IN ('generate_pin', 'revoke_pin')
       AND (worker.id IS NULL OR worker.last_heartbeat < now() - CAST(:dead_after AS interval)
