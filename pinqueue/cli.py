@@ -321,7 +321,7 @@ def migrate(json: Json = False) -> None:
     settings = config.read_settings()
     settings.require("database_url")
     schema.migrate(settings.database_url)
-    revision = schema.current(settings.database_url)
+    revision = schema.check(settings.database_url)
     _tell(json, f"the database is at revision {revision}", revision=revision)
 
 
@@ -423,6 +423,14 @@ def bench_(
         list[str] | None, typer.Option(help="Of `chaos`: one kind of strike; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of `chaos`: the same strikes again.")] = 1,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Of `chaos`: a checkout of another version, put in ours' place by `deploy`.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure what the README says of speed, or break everything and count what is lost, on a
@@ -434,7 +442,10 @@ def bench_(
 
     try:
         if name == "chaos":
-            found = uvloop.run(chaos.run(faults=fault or [], strikes=strikes, seed=seed, tell=tell))
+            striking = chaos.run(
+                faults=fault or [], strikes=strikes, seed=seed, tell=tell, beside=beside
+            )
+            found = uvloop.run(striking)
             if json:
                 typer.echo(tables.dumps(found))
             else:

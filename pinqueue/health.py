@@ -78,10 +78,10 @@ async def _told(db: Database) -> dict[str, Any]:
     from pinqueue import jobs, schema
 
     async with db.transaction() as session:
-        current = await schema.revision(session)
-        fault = schema.fault(current)
+        found = await schema.found_in(session)
+        fault = schema.fault(found)
         figures = UNKNOWN if fault else await jobs.get_queue_health(session)
-    revisions = {"current": current, "expected": schema.expected()}
+    revisions = {"current": found.revision, "expected": schema.expected()}
     return {"database": "ok", "schema": revisions, **figures, "fault": fault}
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -622,6 +623,18 @@ class AuditEvent(Base):
     operation_id: Mapped[int | None]
     lock_id: Mapped[str | None]
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+
+class SchemaSupport(Base):
+    """Which versions of PinQueue can work with the schema as it is now: one row."""
+
+    __tablename__ = "schema_support"
+    __table_args__ = (CheckConstraint("id", name="one_row"),)
+
+    id: Mapped[bool] = mapped_column(primary_key=True, server_default=true())
+    oldest_revision: Mapped[str] = mapped_column(
+        comment="PinQueue from this revision on can work with the schema as it is now"
+    )
 
 
 class ApiKey(Base):

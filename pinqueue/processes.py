@@ -32,22 +32,32 @@ class Children:
         self._log_file = log_file
         self._running: dict[str, asyncio.subprocess.Process] = {}
 
-    async def start(self, name: str, *arguments: str) -> None:
-        """Start `pinqueue ARGUMENTS` under that name; its output goes to the log file or ours."""
-        await self.start_program(name, sys.executable, "-m", "pinqueue", *arguments)
+    async def start(
+        self, name: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start `pinqueue ARGUMENTS` under that name, with an environment of its own on top of
+        ours; its output goes to the log file or ours."""
+        command = (sys.executable, "-m", "pinqueue", *arguments)
+        await self.start_program(name, *command, environment=environment)
 
     async def start_module(self, name: str, module: str, *arguments: str) -> None:
         """The same of a module of ours that is no command."""
         await self.start_program(name, sys.executable, "-m", module, *arguments)
 
-    async def start_program(self, name: str, *command: str, cwd: Path | None = None) -> None:
+    async def start_program(
+        self,
+        name: str,
+        *command: str,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """The same of any program."""
         out = self._log_file.open("ab") if self._log_file else None
         try:
             self._running[name] = await asyncio.create_subprocess_exec(
                 *command,
                 cwd=cwd,
-                env=self._environment,
+                env={**self._environment, **(environment or {})},
                 stdout=out,
                 stderr=out,
                 start_new_session=True,  # Ctrl-C is for us alone: we stop them in order
@@ -76,11 +86,16 @@ class Children:
         return printed.decode()
 
     async def keep_up(
-        self, name: str, *arguments: str, restart_after: float = RESTART_AFTER
+        self,
+        name: str,
+        *arguments: str,
+        restart_after: float = RESTART_AFTER,
+        environment: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """Start it, and start it again whenever it exits, until cancelled."""
+        """Start it, and start it again whenever it exits, until cancelled; each time with the
+        environment of its own that is told then."""
         while True:
-            await self.start(name, *arguments)
+            await self.start(name, *arguments, environment=environment())
             code = await self._running[name].wait()
             log.warning("process-exited", process=name, code=code, restart_after=restart_after)
             await asyncio.sleep(restart_after)

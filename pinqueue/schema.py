@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
@@ -20,9 +21,27 @@ from pinqueue.errors import DatabaseUnavailable, SchemaWrong
 from pinqueue.lines import KEEPALIVE
 
 
+@dataclass(frozen=True)
+class Found:
+    """What schema a database has."""
+
+    revision: str | None = None
+    """None when it was never migrated."""
+    oldest: str | None = None
+    """The oldest revision whose PinQueue can still work with it; None where it does not say."""
+
+    def serves(self, revision: str) -> bool:
+        """Whether it is newer than that, and its PinQueue can work with it all the same: so old
+        and new run side by side while machines are upgraded one by one."""
+        return self.oldest is not None and self.oldest <= revision < (self.revision or "")
+
+
 def migrate(url: str, revision: str = "head") -> None:
-    """Bring the database to a revision. Safe to run from several processes at once."""
+    """Bring the database to a revision, or leave it at a newer one that serves us too. Safe to run
+    from several processes at once."""
     lines.insist_own_session(url)  # it holds the lock that keeps those apart
+    if revision == "head" and found(url).serves(expected()):
+        return
     try:
         command.upgrade(_config(url), revision)
     except OperationalError as error:
@@ -39,49 +58,55 @@ def migrate(url: str, revision: str = "head") -> None:
 
 
 def check(url: str) -> str:
-    """The revision the database is at; raises SchemaWrong unless it is the one we work with."""
-    actual = current(url)
+    """The revision the database is at; raises SchemaWrong unless we can work with it."""
+    actual = found(url)
     if (wrong := fault(actual)) is not None:
         raise SchemaWrong(wrong)
-    return actual or ""
+    return actual.revision or ""
 
 
-def fault(actual: str | None) -> str | None:
-    """What is wrong with a database at that revision, and what to do; None when nothing is."""
-    if actual == expected():
+def fault(actual: Found) -> str | None:
+    """What is wrong with a database of that schema, and what to do; None when nothing is."""
+    if actual.revision == expected() or actual.serves(expected()):
         return None
-    if actual is None:
+    if actual.revision is None:
         return "the database holds no PinQueue schema yet: run `pinqueue migrate`"
     return (
-        f"the database is at revision {actual}, this PinQueue needs {expected()}: "
+        f"the database is at revision {actual.revision}, this PinQueue needs {expected()}: "
         "run `pinqueue migrate`, or install the version that fits"
     )
 
 
 @cache
-def expected() -> str | None:
-    """The revision this version of PinQueue works with."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+def expected() -> str:
+    """The revision this version of PinQueue was written for."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None  # noqa: S101  # our migrations come with us
+    return head
 
 
-async def revision(session: Session) -> str | None:
-    """The revision of the database a session speaks to; None when it was never migrated."""
-    connection = await session.connection()
-    return await connection.run_sync(
-        lambda connection: MigrationContext.configure(connection).get_current_revision()
-    )
+async def found_in(session: Session) -> Found:
+    """What schema the database has that a session speaks to."""
+    return await (await session.connection()).run_sync(_found)
 
 
-def current(url: str) -> str | None:
-    """The revision the database is at, None when it was never migrated."""
+def found(url: str) -> Found:
+    """The same of the database at a URL."""
     engine = create_engine(sqlalchemy_url(url), poolclass=NullPool, connect_args=dict(KEEPALIVE))
     try:
         with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _found(connection)
     except OperationalError as error:
         raise DatabaseUnavailable(f"the database cannot be reached: {error.orig}") from error
     finally:
         engine.dispose()
+
+
+def _found(connection: Connection) -> Found:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    told = revision and connection.scalar(text("SELECT to_regclass('schema_support')"))
+    oldest = told and connection.scalar(text("SELECT oldest_revision FROM schema_support"))
+    return Found(revision, oldest)
 
 
 def _config(url: str = "") -> Config:

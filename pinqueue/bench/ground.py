@@ -94,6 +94,9 @@ class Server(Protocol):
     def stop(self) -> None:
         """Safe to repeat."""
 
+    def alive(self) -> bool:
+        """Whether it runs, as far as its process tells."""
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -157,9 +160,10 @@ async def ground(
     peer: Path | None,
     tell: Callable[[str], None],
     make_server: type[Server] = embedded.EmbeddedPostgres,
+    data: Path | None = None,
 ) -> AsyncIterator[Ground]:
-    """PostgreSQL, and beside it the peer from that folder; all gone when the block ends, which it
-    does at SIGTERM too."""
+    """PostgreSQL, in that folder for its data if need be, and beside it the peer from its own; all
+    gone when the block ends, which it does at SIGTERM too."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  # a coroutine runs in a task
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -170,7 +174,7 @@ async def ground(
             )
         )
         tell("starting PostgreSQL" + " and the peer" * (peer is not None))
-        server = make_server(folder / "data", settings=SERVER)
+        server = make_server(data or folder / "data", settings=SERVER)
         stack.callback(server.stop)
         url = await finished(server.start)
         await finished(lambda: schema.migrate(url))

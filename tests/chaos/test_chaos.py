@@ -4,23 +4,57 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pinqueue import schema
+from pinqueue.bench.chaos.disk import FULL_DISK, no_disk
 from pinqueue.bench.chaos.lies import LIES
+from pinqueue.bench.chaos.rig import DEPLOY, JUMP_CLOCK, POISON, no_clocks
 from tests.conftest import PYTHON
 
+CHECKOUT = Path(schema.__file__).parents[1]
+NEXT_REVISION = """
+from alembic import op
 
-def chaos(*options: str) -> dict[str, Any]:
+revision = "9999"
+down_revision = "{}"
+branch_labels = None
+depends_on = None
+
+
+def upgrade():
+    op.execute("ALTER TABLE reservations ADD COLUMN purpose text")
+    op.execute("ALTER TABLE operations ADD COLUMN effort integer NOT NULL DEFAULT 1")
+    op.execute("CREATE TABLE purposes (id bigint GENERATED ALWAYS AS IDENTITY, name text)")
+    op.execute("CREATE INDEX ON reservations (purpose)")
+"""
+"""As a migration has to be: it adds, and what it adds may be left alone."""
+
+
+@pytest.fixture
+def next_version(tmp_path: Path) -> Path:
+    """A checkout of the version that comes after this one."""
+    for folder in ("pinqueue", "alembic"):
+        shutil.copytree(CHECKOUT / folder, tmp_path / folder)
+    revision = tmp_path / "alembic" / "versions" / "next.py"
+    revision.write_text(NEXT_REVISION.format(schema.expected()))
+    return tmp_path
+
+
+def chaos(*options: str, version: Path = CHECKOUT) -> dict[str, Any]:
     """The verdict; a run that lost something exits 1, and tells what."""
+    ours = {"PYTHONPATH": str(version), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(
         [PYTHON, "-m", "pinqueue", "bench", "chaos", "--json", *options],
         capture_output=True,
         text=True,
         check=False,
-        env={name: value for name, value in os.environ.items() if "PINQUEUE" not in name},
+        env=ours | {name: value for name, value in os.environ.items() if "PINQUEUE" not in name},
     )
     assert done.returncode in (0, 1), done.stderr
     verdict: dict[str, Any] = json.loads(done.stdout)
@@ -35,11 +69,9 @@ def insist_on_once(verdict: dict[str, Any], strikes: int) -> None:
         "duplicated": [],
         "orphaned": [],
     }
-    assert {name: verdict[name] for name in ("incomplete", "overwritten", "slow")} == {
-        "incomplete": [],
-        "overwritten": [],
-        "slow": [],
-    }
+    others = ("incomplete", "seen_in_part", "overwritten", "slow")
+    assert {name: verdict[name] for name in others} == {name: [] for name in others}
+    assert verdict["answers"].keys() <= {"200", "503"}
     assert (verdict["overdue"], verdict["locks_held"], verdict["connections"]) == (0, 0, 0)
     assert verdict["holds"]
 
@@ -77,3 +109,24 @@ def test_r7_however_the_cloud_lies_and_doors_fall_silent_each_pin_is_on_its_door
     verdict = chaos("--strikes=60", *(f"--fault={lie}" for lie in LIES))
     insist_on_once(verdict, 60)
     assert verdict["stray_seconds"] < 900
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_r17_r28_two_versions_take_turns_while_much_breaks_and_each_pin_is_on_its_door_once(
+    next_version: Path,
+) -> None:
+    """The next version has brought the database on; this one is put in its place now and then, on
+    a disk that runs full, by clocks that jump, beside an operation that kills its workers."""
+    faults = [DEPLOY, POISON]
+    faults += [] if no_disk() else [FULL_DISK]
+    faults += [] if no_clocks() else [JUMP_CLOCK]
+    verdict = chaos(
+        f"--beside={CHECKOUT}",
+        "--strikes=16",
+        *(f"--fault={fault}" for fault in faults),
+        version=next_version,
+    )
+    insist_on_once(verdict, 16)
+    assert set(verdict["struck"]) == set(faults)
+    assert verdict["quarantined"] == verdict["struck"][POISON], "nobody else is to blame"

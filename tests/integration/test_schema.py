@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 from procrastinate.schema import SchemaManager
 from psycopg import sql
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.pool import NullPool
 
 from pinqueue import schema
@@ -123,9 +126,10 @@ def alembic(url: str, *arguments: str) -> None:
     assert code == 0, output + errors
 
 
-def set_revision(url: str, revision: str) -> None:
+def set_revision(url: str, revision: str, *, oldest: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = %s", [revision])
+        connection.execute("UPDATE schema_support SET oldest_revision = %s", [oldest])
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +207,7 @@ def test_processes_that_migrate_at_once_all_succeed(empty_database_url: str) -> 
     for code, output, errors in [ended(process) for process in together]:
         assert code == 0, output + errors
         assert "revision" in output
-    assert schema.check(empty_database_url) == schema.current(empty_database_url)
+    assert schema.check(empty_database_url) == schema.expected()
 
 
 def test_a_role_that_owns_the_database_and_nothing_else_can_migrate(
@@ -253,10 +257,9 @@ def test_check_web_and_worker_refuse_a_database_that_was_never_migrated(
 def test_check_web_and_worker_refuse_a_database_at_another_revision(
     revision: str, shell: Shell, database_url: str, tmp_path: Path
 ) -> None:
-    needed = schema.current(database_url)
-    set_revision(database_url, revision)
+    set_revision(database_url, revision, oldest="9999")
     assert refusals(shell, database_url, tmp_path) == {
-        f"the database is at revision {revision}, this PinQueue needs {needed}: "
+        f"the database is at revision {revision}, this PinQueue needs {schema.expected()}: "
         "run `pinqueue migrate`, or install the version that fits"
     }
 
@@ -264,9 +267,62 @@ def test_check_web_and_worker_refuse_a_database_at_another_revision(
 def test_migrate_refuses_a_database_of_a_newer_pinqueue_and_says_what_to_do(
     database_url: str,
 ) -> None:
-    set_revision(database_url, "9999")
+    set_revision(database_url, "9999", oldest="9999")
     with pytest.raises(SchemaWrong, match=r"9999.*install the version"):
         schema.migrate(database_url)
+
+
+def test_r28_a_newer_database_that_says_it_serves_us_is_worked_with_and_left_as_it_is(
+    shell: Shell, database_url: str, tmp_path: Path
+) -> None:
+    set_revision(database_url, "9999", oldest=schema.expected())
+    for command in ("migrate", "check"):
+        process = shell.run((command,), environment(database_url), tmp_path)
+        assert process.returncode == 0, process.stderr
+        assert "revision 9999" in process.stdout
+    assert schema.check(database_url) == "9999"
+
+
+TAKES_AWAY = re.compile(
+    r"\b(DROP (TABLE|COLUMN|VIEW|FUNCTION|TYPE|TRIGGER)|RENAME|SET NOT NULL|ALTER COLUMN \S+ TYPE"
+    r"|ADD COLUMN (?!.*\bDEFAULT\b).*\bNOT NULL)\b",
+    re.IGNORECASE,
+)
+"""What a version that was written for the schema before may stumble over."""
+SUPPORT = "UPDATE schema_support SET oldest_revision"
+
+
+def statements_of_each_revision(url: str) -> Iterator[tuple[str, list[str]]]:
+    """Migrates an empty database, and tells what each revision runs."""
+    ran: list[str] = []
+    scripts = ScriptDirectory(str(CHECKOUT / "alembic"))
+    revisions = [script.revision for script in scripts.walk_revisions()]
+
+    def note(*call: Any) -> None:
+        ran.append(" ".join(str(call[2]).split()))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        for revision in reversed(revisions):
+            ran.clear()
+            schema.migrate(url, revision)
+            yield revision, list(ran)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def test_r28_no_migration_takes_away_what_the_version_before_needs_unless_it_says_so(
+    empty_database_url: str,
+) -> None:
+    taking = {
+        revision
+        for revision, ran in statements_of_each_revision(empty_database_url)
+        if any(TAKES_AWAY.search(statement) for statement in ran)
+        and not any(statement.startswith(SUPPORT) for statement in ran)
+    }
+    # Of the time before there was anybody to be served.
+    assert {revision for revision in taking if revision <= "0024"} >= {"0012"}
+    assert {revision for revision in taking if revision > "0024"} == set()
 
 
 RENAMED = """

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,15 +16,17 @@ from sqlalchemy import func, insert, update
 from standardwebhooks import Webhook
 
 from pinqueue import inventory, jobs
+from pinqueue.bench.chaos.disk import FULL_DISK, no_disk, small_disk
 from pinqueue.bench.chaos.failover import Pair
 from pinqueue.bench.chaos.guests import SOURCE, Guests
-from pinqueue.bench.chaos.havoc import FAULTS, GRACE, LATEST, WEB, Havoc
-from pinqueue.bench.chaos.ledgers import compare, left_behind
+from pinqueue.bench.chaos.havoc import FAULTS, GRACE, KILL_WEB, LATEST, WEB, Havoc
+from pinqueue.bench.chaos.ledgers import compare, left_behind, look_for_parts
 from pinqueue.bench.chaos.lies import LIES
 from pinqueue.bench.chaos.links import FAILOVER, LINKS, roads
+from pinqueue.bench.chaos.rig import JUMP_CLOCK, Rig, no_clocks
 from pinqueue.bench.ground import Deployment, ground
 from pinqueue.embedded import EmbeddedPostgres
-from pinqueue.errors import InputInvalid
+from pinqueue.errors import DatabaseUnavailable, InputInvalid
 from pinqueue.models import Listing, ListingLock, Lock
 from pinqueue.processes import answering, free_port
 from pinqueue.simulator import Control
@@ -33,6 +36,7 @@ WORKERS, DOORS = 4, 20
 ARRIVE_EVERY = 0.25
 BETWEEN = (0.0, 0.6)
 """Seconds from the first sign of work after a strike to the next strike."""
+LOOK_EVERY = 1.0
 WORK_WITHIN = 30.0
 SETTLE_WITHIN = 240.0
 """Seconds after the last strike in which everything that was asked for has to be done."""
@@ -47,26 +51,32 @@ NOT_DONE = "SELECT count(*) FROM access_codes WHERE state NOT IN ('revoked', 'ca
 
 
 async def run(
-    *, faults: Sequence[str], strikes: int, seed: int, tell: Callable[[str], None]
+    *,
+    faults: Sequence[str],
+    strikes: int,
+    seed: int,
+    tell: Callable[[str], None],
+    beside: Path | None = None,
 ) -> dict[str, Any]:
-    """Strike so often, each time with one of these faults (all of them where none is named), and
-    tell what became of the guests. Raises InputInvalid."""
-    for fault in faults:
-        if fault not in STRIKES:
-            raise InputInvalid("fault", f"must be one of {', '.join(STRIKES)}, not {fault!r}")
-    chosen = list(faults) or list(STRIKES)
+    """Strike so often, each time with one of these faults (all that can be done here where none is
+    named), and tell what became of the guests. `beside` is a checkout of another version, which
+    takes our place and leaves it again with each `deploy`. Raises InputInvalid."""
+    chosen = _chosen(faults, tell)
     async with AsyncExitStack() as stack:
         server = Pair if FAILOVER in chosen else EmbeddedPostgres
-        place = await stack.enter_async_context(ground(None, tell, server))
+        disk = stack.enter_context(small_disk()) if FULL_DISK in chosen else None
+        data = disk.folder / "data" if disk else None
+        place = await stack.enter_async_context(ground(None, tell, server, data))
         by = await stack.enter_async_context(roads(chosen))
         deployment = await stack.enter_async_context(place.deployment(SETTINGS, by.lead))
+        rig = Rig(place.folder / "rig", chosen, beside)
         tell(f"{strikes} strikes of {', '.join(chosen)}, seed {seed}")
-        async with _house(deployment) as (guests, control, workers):
+        async with _house(deployment, rig) as (guests, control, workers):
             dice = random.Random(seed)  # noqa: S311
-            havoc = Havoc(place, deployment, control, workers, dice, by)
+            havoc = Havoc(place, deployment, control, workers, dice, rig, by, disk)
             havoc.make_cloud_lie(seed)
-            by_hand = await _strike(deployment, guests, havoc, chosen, strikes, tell)
-            verdict = await compare(deployment, control, guests, havoc.over)
+            by_hand, in_part = await _strike(deployment, guests, havoc, chosen, strikes, tell)
+            verdict = await compare(deployment, control, guests, havoc.over, in_part)
         await by.close()
         left = await left_behind(deployment)
     return {
@@ -80,8 +90,26 @@ async def run(
     }
 
 
+def _chosen(faults: Sequence[str], tell: Callable[[str], None]) -> list[str]:
+    """Those that are named, or all; raises InputInvalid where one is unknown or cannot be done."""
+    unable = {JUMP_CLOCK: no_clocks(), FULL_DISK: no_disk()}
+    for fault in faults:
+        if fault not in STRIKES:
+            raise InputInvalid("fault", f"must be one of {', '.join(STRIKES)}, not {fault!r}")
+        if why := unable.get(fault):
+            raise InputInvalid("fault", f"{fault} {why}")
+    if faults:
+        return list(faults)
+    for fault, why in unable.items():
+        if why:
+            tell(f"left out: {fault} {why}")
+    return [fault for fault in STRIKES if not unable.get(fault)]
+
+
 @asynccontextmanager
-async def _house(deployment: Deployment) -> AsyncIterator[tuple[Guests, Control, list[str]]]:
+async def _house(
+    deployment: Deployment, rig: Rig
+) -> AsyncIterator[tuple[Guests, Control, list[str]]]:
     """A simulated cloud with doors, a web process and workers, each kept up as a service manager
     keeps them up."""
     cloud, port, children = deployment.settings.tuya_url, free_port(), deployment.children
@@ -97,7 +125,14 @@ async def _house(deployment: Deployment) -> AsyncIterator[tuple[Guests, Control,
         workers = [f"worker-{number}" for number in range(WORKERS)]
         commands = {WEB: ["web", f"--port={port}"], **{name: ["worker"] for name in workers}}
         keeping = [
-            asyncio.create_task(children.keep_up(name, *command, restart_after=0.1))
+            asyncio.create_task(
+                children.keep_up(
+                    name,
+                    *command,
+                    restart_after=0.1,
+                    environment=partial(rig.environment, name, works=name in workers),
+                )
+            )
             for name, command in commands.items()
         ]
         try:
@@ -139,28 +174,39 @@ async def _strike(
     chosen: Sequence[str],
     strikes: int,
     tell: Callable[[str], None],
-) -> int:
+) -> tuple[int, set[str]]:
     """Strike while guests come and go, then wait until the last has gone. Returns how many failed
-    jobs had to be retried by hand."""
-    enough = asyncio.Event()
+    jobs had to be retried by hand, and the stays that were seen in part meanwhile."""
+    enough, in_part = asyncio.Event(), set[str]()
     arriving = asyncio.create_task(guests.arrive(ARRIVE_EVERY, enough))
     leaving = asyncio.create_task(guests.leave(deployment))
+    looking = asyncio.create_task(_look_for_parts(deployment, in_part))
     try:
         for number in range(1, strikes + 1):
-            await _some_work(deployment)
+            fault = havoc.random.choice(chosen)
+            await (_some_answer(guests) if fault == KILL_WEB else _some_work(deployment))
             await asyncio.sleep(havoc.random.uniform(*BETWEEN))
-            await havoc.strike(havoc.random.choice(chosen), STRIKES)
+            await havoc.strike(fault, STRIKES)
             if number % 50 == 0:
                 tell(f"  {number} strikes, {len(guests.taken)} guests, {len(guests.left)} left")
         await havoc.end()
         enough.set()
         await arriving
         tell(f"  the last strike was; {len(guests.taken)} guests are to be gone")
-        return await _settle(deployment, guests, havoc.control)
+        return await _settle(deployment, guests, havoc.control), in_part
     finally:
-        for task in (arriving, leaving):
+        at_work = (arriving, leaving, looking)
+        for task in at_work:
             task.cancel()
-        await asyncio.gather(arriving, leaving, return_exceptions=True)
+        await asyncio.gather(*at_work, return_exceptions=True)
+
+
+async def _look_for_parts(deployment: Deployment, found: set[str]) -> None:
+    """Now and then, until cancelled."""
+    while True:
+        with suppress(DatabaseUnavailable):
+            found.update(await look_for_parts(deployment))
+        await asyncio.sleep(LOOK_EVERY)
 
 
 async def _some_work(deployment: Deployment) -> None:
@@ -173,6 +219,13 @@ async def _some_work(deployment: Deployment) -> None:
             if asyncio.get_running_loop().time() > deadline:
                 return
             await asyncio.sleep(0.02)
+
+
+async def _some_answer(guests: Guests) -> None:
+    """The same for the web process: wait until it has answered again."""
+    guests.answered.clear()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(guests.answered.wait(), WORK_WITHIN)
 
 
 async def _settle(deployment: Deployment, guests: Guests, control: Control) -> int:

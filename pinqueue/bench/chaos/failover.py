@@ -100,6 +100,9 @@ class Pair:
         if self._standby is not None:
             self._standby.stop()
 
+    def alive(self) -> bool:
+        return self._primary.alive()
+
     def prepare(self) -> None:
         """See that there is a standby, and that it has everything."""
         if self._standby is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ class Guests:
     """The listing of each stay that was answered 2xx, by its id."""
     left: set[str] = field(default_factory=set)
     """Those whose cancel was answered 2xx."""
+    answers: Counter[int] = field(default_factory=Counter)
+    """Status codes of the web process."""
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at each of them."""
     _begun: int = 0
 
     async def arrive(self, every: float, until: asyncio.Event) -> None:
@@ -101,6 +106,8 @@ class Guests:
                 answer = await client.post(
                     f"{self.url}/webhooks/{SOURCE}", content=body, headers=headers
                 )
+                self.answers[answer.status_code] += 1
+                self.answered.set()
                 if answer.is_success:
                     return
             except httpx2.HTTPError:

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from pinqueue.bench.chaos.guests import Guests
+from pinqueue.bench.chaos.havoc import QUARANTINED
 from pinqueue.bench.ground import Deployment
 from pinqueue.simulator import Control
 
@@ -23,11 +24,14 @@ STORY = """
     WHERE reservation_id = :stay AND event NOT LIKE 'reservation:%' ORDER BY at DESC LIMIT 8
 """
 AGAIN = """
-    SELECT coalesce(max(extract(epoch FROM following.started_at - broken.started_at)), 0)
-    FROM tries broken
-    JOIN tries following
-      ON following.operation_id = broken.operation_id AND following.epoch = broken.epoch + 1
-    WHERE broken.outcome = 'rescued'
+    SELECT coalesce(max(extract(epoch FROM following.started_at
+                                - CAST(rescue.detail ->> 'silent_since' AS timestamptz))), 0)
+    FROM audit_events rescue
+    CROSS JOIN LATERAL (
+        SELECT started_at FROM tries
+        WHERE operation_id = rescue.operation_id AND started_at > rescue.at
+        ORDER BY started_at LIMIT 1) following
+    WHERE rescue.event IN ('generate:rescued', 'revoke:rescued')
 """
 LATE = """
     SELECT coalesce(percentile_cont(0.99) WITHIN GROUP (
@@ -44,6 +48,13 @@ INCOMPLETE = """
              AND EXISTS (SELECT FROM job_records WHERE operation_id = operation.id))
           IS DISTINCT FROM ARRAY['generate', 'revoke']
 """
+SEEN = """
+    SELECT id FROM reservations
+    UNION
+    SELECT substr(event_id, length('reservation-created-') + 1) FROM webhook_events
+    WHERE type = 'reservation.created'
+"""
+"""Stays of which anything is there."""
 RUNG_TWICE = """
     SELECT 'operation ' || (args ->> 'operation_id') AS told FROM procrastinate_jobs
     WHERE status = 'succeeded' AND queue_name IN ('generate_pin', 'revoke_pin')
@@ -82,6 +93,7 @@ AGAIN_WITHIN = {
     "break-connections": 15.0,
     "outage": 60.0,
     "failover": 30.0,
+    "disk-full": 15.0,
     # From when new connections are heard again; up to 20 seconds come before.
     "silence-database": 100.0,
     "silence-cloud": 100.0,
@@ -107,11 +119,18 @@ class Verdict:
     stray_seconds: float
     """The longest that one of them was there."""
     run_again_seconds: float
-    """The longest from a try whose worker died to the next."""
+    """The longest from the last sign of life of a worker that died to the next try of what it was
+    at."""
     late_p99_seconds: float
     overdue: int
     incomplete: list[str]
     """Stays whose event was answered 2xx, and of which not every row is there, once."""
+    seen_in_part: list[str]
+    """Stays of which some rows were there and others not, at a look in the middle of it all."""
+    answers: dict[int, int]
+    """Of the web process, by status code: a booking that cannot be taken now is answered 503."""
+    quarantined: int
+    """Operations that were taken for what kills their workers."""
     rung_twice: list[str]
     """Operations for which two jobs rang to their end; the second found nothing to do."""
     overwritten: list[str]
@@ -132,7 +151,9 @@ class Verdict:
     @property
     def holds(self) -> bool:
         return not (
-            self.lost
+            self.answers.keys() - {200, 503}
+            or self.seen_in_part
+            or self.lost
             or self.duplicated
             or self.orphaned
             or self.overdue
@@ -150,6 +171,7 @@ async def compare(
     control: Control,
     guests: Guests,
     over: Sequence[tuple[str, datetime]],
+    seen_in_part: set[str],
 ) -> Verdict:
     """`over` tells when each strike was."""
     codes = await deployment.rows(CODES)
@@ -174,12 +196,21 @@ async def compare(
         late_p99_seconds=round(await deployment.value(LATE), 1),
         overdue=int(await deployment.value(OVERDUE)),
         incomplete=await _told(deployment, INCOMPLETE, stays=sorted(guests.taken)),
+        seen_in_part=sorted(seen_in_part),
+        answers=dict(guests.answers),
+        quarantined=int(await deployment.value(QUARANTINED)),
         rung_twice=await _told(deployment, RUNG_TWICE),
         overwritten=await _told(deployment, OVERWRITTEN),
         refused=int(await deployment.value(REFUSED)),
         done_again_seconds=await _again(deployment, DONE_AGAIN, over),
         taken_again_seconds=await _again(deployment, TAKEN_AGAIN, over),
     )
+
+
+async def look_for_parts(deployment: Deployment) -> list[str]:
+    """Stays of which some rows are there now and others not. All is looked at as of one moment."""
+    query = INCOMPLETE.replace("unnest(CAST(:stays AS text[])) stay", f"({SEEN}) seen (stay)")
+    return await _told(deployment, query)
 
 
 async def _told(deployment: Deployment, query: str, **parameters: object) -> list[str]:

@@ -1,11 +1,12 @@
-"""What strikes between our processes and their servers: an outage, a failover, networks that fall
-silent. What they need is made only where they are asked for."""
+"""What strikes our processes' servers and the ways to them: an outage, a failover, a full disk,
+networks that fall silent. What they need is made only where they are asked for."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
+from pinqueue.bench.chaos.disk import FULL_DISK
 from pinqueue.bench.chaos.failover import Pair
 from pinqueue.bench.chaos.havoc import Havoc, Strikes
 from pinqueue.bench.chaos.roads import Road, Roads
@@ -14,6 +15,8 @@ from pinqueue.processes import finished
 FAILOVER, SILENT_DATABASE, SILENT_CLOUD = "failover", "silence-database", "silence-cloud"
 AWAY = (60.0, 75.0)
 """Seconds of an outage: longer than anybody's patience for a connection."""
+FULL = (2.0, 15.0)
+"""Seconds without room for a byte."""
 SILENT = (1.0, 20.0)
 """Seconds for which new connections are lost too; those that were open stay so for ever."""
 
@@ -40,6 +43,20 @@ async def fail_over(havoc: Havoc) -> None:
     await finished(pair.fail_over)
 
 
+async def fill_disk(havoc: Havoc) -> None:
+    """Where the server dies of that, it is started again when there is room, as by its service
+    manager."""
+    disk, server = havoc.disk, havoc.ground.server
+    assert disk is not None  # noqa: S101  # made where this fault is among the chosen
+    await finished(disk.fill)
+    await asyncio.sleep(havoc.random.uniform(*FULL))
+    await finished(disk.make_room)
+    while not await havoc.reached():
+        if not server.alive():
+            await finished(server.stop)
+            await finished(server.start)
+
+
 async def silence_database(havoc: Havoc) -> None:
     await _silence(havoc, havoc.roads.database)
 
@@ -59,6 +76,7 @@ async def _silence(havoc: Havoc, roads: Sequence[Road]) -> None:
 LINKS: Strikes = {
     "outage": outage,
     FAILOVER: fail_over,
+    FULL_DISK: fill_disk,
     SILENT_DATABASE: silence_database,
     SILENT_CLOUD: silence_cloud,
 }
