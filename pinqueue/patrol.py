@@ -92,14 +92,17 @@ async def _compare(session: Session, turn: Turn, listed: Sequence[RemotePin]) ->
         [
             (code, pin)
             for pin in shown
-            if (code := owners.get(pin.name)) is not None and not _wants(code, pin.name)
+            if (code := owners.get(pin.name)) is not None and _is_stray(turn, code, pin.name)
         ],
         await _put_back(session, turn, believed, {p.name for p in shown if p.delivery in THERE}),
     )
 
 
-def _wants(code: AccessCode, name: str) -> bool:
-    return code.state not in CODE_ENDED and code.remote_name == name
+def _is_stray(turn: Turn, code: AccessCode, name: str) -> bool:
+    """Whether no row wants that PIN; not one that was taken off while the list was read."""
+    if code.revoked_at is not None and code.revoked_at >= turn.began_at:
+        return False
+    return code.state in CODE_ENDED or code.remote_name != name
 
 
 async def _put_back(

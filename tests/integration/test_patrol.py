@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from pinqueue import patrol
 from pinqueue.db import Database
+from pinqueue.locks import Door, RemotePin
+from pinqueue.locks.tuya import TuyaGateway
 from pinqueue.operations import Workbench
 from pinqueue.pins import Pin
 from pinqueue.simulator import Control
@@ -245,6 +248,25 @@ async def test_what_is_under_way_is_not_missed(bench: Workbench, prompt: Control
     await cancel(bench)
     await look(bench)
     await look(bench)
+    assert await events(bench.db) == []
+
+
+async def test_what_was_taken_off_while_the_list_was_read_is_no_stray(
+    bench: Workbench, prompt: Control
+) -> None:
+    await put_on_door(bench, prompt)
+
+    class SlowToAnswer(TuyaGateway):
+        async def list_pins(self, door: Door) -> Sequence[RemotePin]:
+            listed = await bench.gateway.list_pins(door)
+            await cancel(bench)
+            assert await ring(bench, "revoke") is None
+            return listed
+
+    slow = SlowToAnswer.__new__(SlowToAnswer)
+    await execute(bench.db, "UPDATE locks SET patrol_at = now()")
+    assert await patrol.look_at_next(bench.db, slow, EVERY, bench.metrics)
+    assert (held(prompt), (await code_of(bench)).state) == ([], "revoked")
     assert await events(bench.db) == []
 
 
