@@ -89,6 +89,10 @@ class TryLater(PinQueueError):
         self.retry_at = retry_at
 
 
+class InDoubt(TryLater):
+    """A call that was never answered may still take effect: until then nothing is tried."""
+
+
 class SourceError(PinQueueError):
     """A sender's API did not tell what was asked."""
 

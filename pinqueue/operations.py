@@ -20,6 +20,7 @@ from pinqueue import codes, logs, outcomes, reservations, store
 from pinqueue.db import Database, Session
 from pinqueue.errors import (
     ConfigInvalid,
+    InDoubt,
     LockBusy,
     LockError,
     LockFaulted,
@@ -306,6 +307,8 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
                     operation,
                     retry_at,
                     failures=operation.failures + (1 if _counts(error) else 0),
+                    # What was not tried did not prove to be harmless either.
+                    lived=not isinstance(error, InDoubt),
                     last_error=str(error),
                     waits_for_room=isinstance(error, LockFull),
                 )
@@ -583,7 +586,7 @@ async def _insist_no_create_in_doubt(bench: Workbench, ring: Ring) -> None:
     if since is not None and since + bench.grace > ring.now():
         async with bench.db.transaction() as session:
             await patrolling.look_by(session, ring.code.lock_id, since + 2 * bench.grace)
-        raise TryLater("an earlier call may still take effect", retry_at=since + bench.grace)
+        raise InDoubt("an earlier call may still take effect", retry_at=since + bench.grace)
 
 
 def _waits(ring: Ring, why: str) -> TryLater:

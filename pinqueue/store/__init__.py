@@ -811,11 +811,14 @@ async def waiting_for_lock(session: Session, lock_id: str) -> list[tuple[int, st
 
 
 async def postpone_operation(
-    session: Session, operation: Operation, next_at: datetime, **values: Any
+    session: Session, operation: Operation, next_at: datetime, *, lived: bool, **values: Any
 ) -> None:
-    """active → waiting: it rings again at `next_at`. Its worker lived to say so: no poison."""
+    """active → waiting: it rings again at `next_at`. That its worker `lived` through it weighs
+    against one that died: over weeks some restarts are no poison, and a poison does not get away
+    because the cloud was in trouble in between."""
+    rescues = max(operation.rescues - 1, 0) if lived else operation.rescues
     await _leave_active(
-        session, operation, OperationState.WAITING, next_at=next_at, rescues=0, **values
+        session, operation, OperationState.WAITING, next_at=next_at, rescues=rescues, **values
     )
 
 

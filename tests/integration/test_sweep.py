@@ -327,17 +327,36 @@ async def test_a_quarantined_revoke_leaves_the_code_revoking(
     assert (await code_of(bench)).state == "revoking"
 
 
-async def test_a_try_that_ended_well_is_the_end_of_counting(
+async def test_a_try_that_ended_well_weighs_against_one_that_killed_its_worker(
     bench: Workbench, prompt: Control
 ) -> None:
-    """A revoke may wait weeks for a lock: some restarts in that time are no poison."""
+    """A revoke may wait weeks for a lock: some restarts in that time are no poison. But a poison
+    may meet a cloud that is in trouble in between."""
     await book(bench)
     prompt.fault("code", {"method": "GET", "path": "temp-passwords"}, code=2312)
-    await taken_by_a_worker(bench, None)
-    await sweep.rescue_stalled(bench.db)
+    for _ in range(2):
+        await taken_by_a_worker(bench, None)
+        await sweep.rescue_stalled(bench.db)
     await ring(bench, "generate")
     operation = await operation_of(bench, "generate")
-    assert (operation.state, operation.rescues) == ("waiting", 0)
+    assert (operation.state, operation.rescues) == ("waiting", 1)
+
+
+async def test_r15_what_kills_its_worker_at_its_create_is_quarantined_though_it_waits_in_between(
+    bench: Workbench, prompt: Control
+) -> None:
+    """A create that nobody knows the end of is not repeated before the grace is over: rings that
+    wait for that prove nothing."""
+    await book(bench)
+    for _ in range(3):
+        await taken_by_a_worker(bench, None)
+        await sweep.rescue_stalled(bench.db)
+        await execute(bench.db, "UPDATE access_codes SET create_in_doubt_since = now()")
+        assert isinstance(await ring(bench, "generate"), TryLater)
+    assert (await operation_of(bench, "generate")).rescues == 3
+    await taken_by_a_worker(bench, None)
+    await sweep.rescue_stalled(bench.db)
+    assert (await operation_of(bench, "generate")).state == "failed"
 
 
 async def test_a_job_that_broke_counts_as_a_rescue(bench: Workbench) -> None:
