@@ -21,7 +21,7 @@ from pinqueue.bench.chaos.failover import Pair
 from pinqueue.bench.chaos.guests import SOURCE, Guests
 from pinqueue.bench.chaos.havoc import FAULTS, GRACE, KILL_WEB, LATEST, WEB, Havoc
 from pinqueue.bench.chaos.ledgers import compare, left_behind, look_for_parts
-from pinqueue.bench.chaos.lies import LIES
+from pinqueue.bench.chaos.lies import LATE, LIES
 from pinqueue.bench.chaos.links import FAILOVER, LINKS, roads
 from pinqueue.bench.chaos.rig import JUMP_CLOCK, Rig, no_clocks
 from pinqueue.bench.ground import Deployment, ground
@@ -73,7 +73,7 @@ async def run(
         tell(f"{strikes} strikes of {', '.join(chosen)}, seed {seed}")
         async with _house(deployment, rig) as (guests, control, workers):
             dice = random.Random(seed)  # noqa: S311
-            havoc = Havoc(place, deployment, control, workers, dice, rig, by, disk)
+            havoc = Havoc(place, deployment, control, workers, guests.listings, dice, rig, by, disk)
             havoc.make_cloud_lie(seed)
             by_hand, in_part = await _strike(deployment, guests, havoc, chosen, strikes, tell)
             verdict = await compare(deployment, control, guests, havoc.over, in_part)
@@ -193,7 +193,7 @@ async def _strike(
         enough.set()
         await arriving
         tell(f"  the last strike was; {len(guests.taken)} guests are to be gone")
-        return await _settle(deployment, guests, havoc.control), in_part
+        return await _settle(deployment, guests, havoc), in_part
     finally:
         at_work = (arriving, leaving, looking)
         for task in at_work:
@@ -228,19 +228,20 @@ async def _some_answer(guests: Guests) -> None:
         await asyncio.wait_for(guests.answered.wait(), WORK_WITHIN)
 
 
-async def _settle(deployment: Deployment, guests: Guests, control: Control) -> int:
+async def _settle(deployment: Deployment, guests: Guests, havoc: Havoc) -> int:
     """Wait until the last guest has gone, and until nothing can come after him; who has not by then
     is counted as lost. An operation that lost its worker too often is quarantined, and a person is
     called: here that is us, and we retry it as `pinqueue jobs retry --all` does. Returns how many.
     """
     retried = 0
     clock = asyncio.get_running_loop().time
-    latest, deadline = clock() + LATEST, clock() + SETTLE_WITHIN
+    latest = clock() + (LATEST if havoc.struck.keys() & LATE else 0.0)
+    deadline = clock() + SETTLE_WITHIN
     while clock() < deadline:
         async with deployment.db.transaction() as session:
             retried += (await jobs.retry_failed_jobs(session, actor="bench"))["retried"]
         gone = guests.left == guests.taken.keys() and not await deployment.value(NOT_DONE)
-        if gone and clock() > latest and not any(map(control.pins, guests.listings)):
+        if gone and clock() > latest and not any(map(havoc.control.pins, guests.listings)):
             break
         await asyncio.sleep(0.5)
     return retried

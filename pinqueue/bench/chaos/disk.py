@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -52,13 +51,9 @@ def small_disk() -> Iterator[Disk]:
     """In memory; gone when the block ends."""
     with tempfile.TemporaryDirectory(prefix="pinqueue-disk-") as folder:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0755", "tmpfs", folder]
-        subprocess.run(mount, check=True, capture_output=True, env=_system())
+        subprocess.run(mount, check=True, capture_output=True)
         try:
             yield Disk(Path(folder))
         finally:
             # Also where a process has not let go of a file yet.
-            subprocess.run(["umount", "--lazy", folder], check=True, env=_system())
-
-
-def _system() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin"}
+            subprocess.run(["umount", "--lazy", folder], check=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -29,7 +29,7 @@ LATEST = 2.5 * GRACE
 """Seconds in which a call may take effect all the same, where the cloud is asked to lie so."""
 FROZEN = ((27.0, 35.0), (60.0, 60.0))
 """Seconds that a worker is stopped: just taken for dead, or long after."""
-POISON_WITHIN = 120.0
+POISON_WITHIN = 240.0
 WRONG_AT_MOST = 600
 """Seconds that a clock is wrong, either way."""
 CLOUD: tuple[tuple[str, float, dict[str, Any]], ...] = (
@@ -52,6 +52,7 @@ class Havoc:
     deployment: Deployment
     control: Control
     workers: list[str]
+    doors: Sequence[str]
     random: random.Random
     rig: Rig
     roads: Roads = field(default_factory=Roads)
@@ -115,9 +116,8 @@ class Havoc:
     async def poison(self) -> None:
         """There is an operation that kills its worker, until all is over. While it is not found
         out nothing else strikes, but only so long: who dies of other things is in its favour."""
-        doors = [door["id"] for door in self.control.devices()]
         before = await self.deployment.value(QUARANTINED)
-        self.rig.poison(self.random.choice(doors))
+        self.rig.poison(self.random.choice(self.doors))
         deadline = asyncio.get_running_loop().time() + POISON_WITHIN
         while asyncio.get_running_loop().time() < deadline:
             if await self.deployment.value(QUARANTINED) > before:

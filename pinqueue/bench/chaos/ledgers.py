@@ -65,7 +65,8 @@ OVERWRITTEN = """
     FROM audit_events late
     JOIN audit_events before
       ON before.access_code_id = late.access_code_id AND before.id < late.id
-    WHERE (before.event = 'code:revoked' AND late.event LIKE 'code:%')
+    WHERE (before.event = 'code:revoked' AND late.event LIKE 'code:%'
+           AND late.event <> 'code:stray')
        OR (before.event = 'revoke:started' AND late.event IN ('code:sent', 'code:active'))
 """
 REFUSED = """

@@ -11,6 +11,8 @@ from pinqueue.bench.chaos.havoc import GRACE, LATEST, Havoc
 
 Strike = Callable[[Havoc], Awaitable[None]]
 
+LATE_APPLY, LATE_APPLY_BEYOND = "late-apply", "late-apply-beyond-grace"
+LATE = {LATE_APPLY, LATE_APPLY_BEYOND}
 MOST_CALLS = 5
 WRITES = (
     {"method": "POST", "path": "/temp-password"},
@@ -53,8 +55,7 @@ async def _expire_tickets(havoc: Havoc) -> None:
 
 async def _silence(havoc: Havoc, *, well: dict[str, bool], ill: dict[str, bool]) -> None:
     """Some doors do not hear for a while."""
-    doors = [door["id"] for door in havoc.control.devices()]
-    chosen = havoc.random.sample(doors, len(doors) // 4)
+    chosen = havoc.random.sample(havoc.doors, len(havoc.doors) // 4)
     seconds = havoc.random.uniform(*SILENT)
     _put(havoc, chosen, ill)
 
@@ -74,8 +75,8 @@ def _put(havoc: Havoc, doors: Sequence[str], state: dict[str, bool]) -> None:
 
 LIES: dict[str, Strike] = {
     "lost-answer": _to_next_calls("lost_answer", seconds=0.2),
-    "late-apply": _applied_late(0.5, GRACE / 2),
-    "late-apply-beyond-grace": _applied_late(GRACE + 1, LATEST),
+    LATE_APPLY: _applied_late(0.5, GRACE / 2),
+    LATE_APPLY_BEYOND: _applied_late(GRACE + 1, LATEST),
     "cloud-500": _to_next_calls("http_500"),
     "cloud-429": _to_next_calls("http_429", seconds=1),
     "cloud-html": _to_next_calls("http_502_html"),

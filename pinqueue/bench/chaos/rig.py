@@ -4,6 +4,7 @@ kills them, another version of PinQueue in their place."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ class Rig:
 
     def __post_init__(self) -> None:
         self._poison.mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("poison.py"), self._poison / "sitecustomize.py")
 
     @property
     def _poison(self) -> Path:
@@ -50,8 +52,7 @@ class Rig:
             if not self._clock(process).exists():
                 self.set_clock(process, 0)
         if POISON in self.chosen and works:
-            made["BENCH_POISON"] = str(self._poison)
-            path.insert(0, str(Path(__file__).parent / "poison"))
+            path.insert(0, str(self._poison))
         if path:
             # Not the folder we are in first, which may hold a PinQueue as well.
             made |= {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
@@ -73,7 +74,8 @@ class Rig:
     def antidote(self) -> None:
         """What was poison is so no more."""
         for file in self._poison.iterdir():
-            file.unlink()
+            if file.is_file() and file.stat().st_size == 0:
+                file.unlink()
 
     def _clock(self, process: str) -> Path:
         return self.folder / f"{process}.clock"

@@ -1,5 +1,6 @@
-"""Taken in by Python itself when a worker of `pinqueue bench chaos` starts: what a library's fault
-would do that one operation provokes. The process is gone each time, and says nothing."""
+"""What a library's fault would do that one operation provokes: its process is gone each time, and
+says nothing. A copy of this file is `sitecustomize`, which Python itself takes in when a worker of
+`pinqueue bench chaos` starts."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from typing import Any
 
 from pinqueue.locks.tuya import TuyaGateway
 
-POISON = Path(os.environ["BENCH_POISON"])
-"""A folder with an empty file for each door where the next PIN is to be poison, and for each PIN
-that is, by its name at the door."""
+POISON = Path(__file__).parent
+"""Where the copy lies, with an empty file for each door where the next PIN is to be poison, and for
+each PIN that is, by its name at the door."""
 
 create_pin = TuyaGateway.create_pin
 
