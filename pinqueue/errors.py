@@ -11,6 +11,7 @@ PinQueueError
 │   └── BookingInvalid     a booking says something that cannot be
 ├── StateChanged           somebody else moved the row first: stop, touch nothing
 ├── TryLater               this is not the moment; `retry_at` is
+│   └── InDoubt            nothing is tried before an earlier call can no longer take effect
 ├── SourceError            a sender's API did not tell what was asked
 │   ├── SourceUnreachable  try again, with growing gaps
 │   ├── SourceBusy         try again after `retry_after`: a rate limit

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0024"
-down_revision = "0023"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 
@@ -34,7 +34,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_schema_support")),
     )
-    op.execute("INSERT INTO schema_support (oldest_revision) VALUES ('0024')")
+    op.execute("INSERT INTO schema_support (oldest_revision) VALUES ('0025')")
 
 
 def downgrade() -> None:

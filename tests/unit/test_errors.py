@@ -10,6 +10,7 @@ import pytest
 from pinqueue import errors
 from pinqueue.errors import (
     BookingInvalid,
+    InDoubt,
     InputInvalid,
     LockBusy,
     LockError,
@@ -41,7 +42,8 @@ def test_an_error_says_in_a_sentence_what_happened(error: type[PinQueueError]) -
 
 
 @pytest.mark.parametrize(
-    "error", [error for error in OURS if error not in (BookingInvalid, InputInvalid, TryLater)]
+    "error",
+    [error for error in OURS if error not in (BookingInvalid, InputInvalid, TryLater, InDoubt)],
 )
 def test_an_error_without_words_of_its_own_says_its_sentence(error: type[PinQueueError]) -> None:
     assert str(error()) == (error.__doc__ or "").splitlines()[0]
