@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import procrastinate
 from procrastinate.jobs import Job
@@ -16,6 +15,7 @@ from procrastinate.jobs import Job
 from pinqueue import store
 from pinqueue.db import Session, driver_connection
 from pinqueue.lifecycle import OperationKind
+from pinqueue.locks import Window
 from pinqueue.models import AccessCode, Delivery, Operation
 from pinqueue.store import queue
 
@@ -31,30 +31,23 @@ commit together or not at all."""
 
 
 async def put(session: Session, operations: Sequence[Operation]) -> None:
-    """Defer a job for each operation at its `next_at`."""
-    codes = [await session.get_one(AccessCode, one.access_code_id) for one in operations]
-    records = await ring(session, operations, codes)
-    await session.flush()
-    await store.insert_job_records(session, records)
-
-
-async def ring(
-    session: Session, operations: Sequence[Operation], codes: Sequence[AccessCode]
-) -> list[dict[str, Any]]:
-    """The jobs alone, which the operations then name; returns what is to be remembered of them.
+    """Defer a job for each operation at its `next_at`.
 
     `lock=` and `queueing_lock=` stay unused: together with a planned time they block every later
     job with the same lock.
     """
     if not operations:
-        return []
+        return
+    codes = [await session.get_one(AccessCode, one.access_code_id) for one in operations]
     jobs = [
         Job(
             queue=QUEUES[OperationKind(operation.kind)],
             task_name=QUEUES[OperationKind(operation.kind)],
             lock=None,
             queueing_lock=None,
-            priority=urgency(operation, code),
+            priority=urgency(
+                operation.kind, operation.due_at, Window(code.starts_at, code.ends_at)
+            ),
             scheduled_at=operation.next_at,
             task_kwargs={"operation_id": operation.id},
         )
@@ -64,19 +57,23 @@ async def ring(
     deferred = await _app.job_manager.batch_defer_jobs_async(jobs, connection=connection)
     for operation, job in zip(operations, deferred, strict=True):
         operation.job_id = job.id
-    return [
-        {
-            "job_id": job.id,
-            "operation_id": operation.id,
-            "queue": job.queue,
-            "task": job.task_name,
-            "scheduled_at": job.scheduled_at,
-        }
-        for operation, job in zip(operations, deferred, strict=True)
-    ]
+    await session.flush()
+    await store.insert_job_records(
+        session,
+        [
+            {
+                "job_id": job.id,
+                "operation_id": operation.id,
+                "queue": job.queue,
+                "task": job.task_name,
+                "scheduled_at": job.scheduled_at,
+            }
+            for operation, job in zip(operations, deferred, strict=True)
+        ],
+    )
 
 
-def urgency(operation: Operation, code: AccessCode) -> int:
+def urgency(kind: str, due_at: datetime, window: Window) -> int:
     """Whose job goes first where several are due: the higher, as Procrastinate has it.
 
     It is the deadline, in minutes since 1970 and below zero: the guest who arrives first is served
@@ -84,9 +81,9 @@ def urgency(operation: Operation, code: AccessCode) -> int:
     until it is off, goes before all guests. How urgent one is that its lock no longer takes, since
     its end is past, depends on the hour: `ringing.FETCH` says so.
     """
-    if operation.kind == OperationKind.REVOKE and operation.due_at < code.ends_at:
+    if kind == OperationKind.REVOKE and due_at < window.ends_at:
         return 0
-    deadline = code.ends_at if operation.kind == OperationKind.REVOKE else code.starts_at
+    deadline = window.ends_at if kind == OperationKind.REVOKE else window.starts_at
     return -int(deadline.timestamp() / 60)
 
 

@@ -1,26 +1,29 @@
 """New stays that are told at the same time, written down in one transaction.
 
 Most of what senders tell is a stay that nobody knew, confirmed and whole. Alone it takes twenty
-round trips; sixteen such together take eight. All else is for `reservations.receive`, and so is
+round trips; sixteen such together take four. All else is for `reservations.receive`, and so is
 whatever comes in between: then nothing of it was written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from pinqueue import alarms, codes, logs, outcomes, pins, reservations, store
+from pinqueue import alarms, codes, logs, outcomes, pins, reservations
 from pinqueue.db import Database, Session, is_away
 from pinqueue.lifecycle import CodeState, EventType, OperationKind
-from pinqueue.models import AccessCode, Listing, Operation, Reservation
+from pinqueue.locks import Window
+from pinqueue.models import AccessCode, Listing
 from pinqueue.patience import within
 from pinqueue.reservations import Booking, Planner, Wish
 from pinqueue.schedule import due_times
 from pinqueue.store import arrivals as rows
-from pinqueue.store.arrivals import Asked
+from pinqueue.store.arrivals import Asked, Found, Rows, Stay
 from pinqueue.together import Together
 
 log = logs.get(__name__)
@@ -81,9 +84,14 @@ class _New:
     """A stay that is to be written down."""
 
     arrival: Arrival
+    found: Found
     listing: Listing
-    version: str | None
-    stay: Reservation
+    columns: dict[str, Any]
+    wish: Wish
+
+    @property
+    def actor(self) -> str:
+        return f"source:{self.arrival.source_id}"
 
 
 def _apart(asked: Sequence[Arrival]) -> list[Arrival]:
@@ -105,37 +113,6 @@ def _apart(asked: Sequence[Arrival]) -> list[Arrival]:
 
 async def _write(session: Session, planner: Planner, asked: Sequence[Arrival]) -> list[Arrival]:
     """Those that were taken. Raises where one was overtaken: then none is."""
-    await rows.hurry(session)
-    found = await _new(session, planner, asked)
-    if not found:
-        return []
-    stays = [vars(new.stay) for new in found]
-    if await rows.insert_reservations(session, stays) < len(found):
-        raise _Overtaken
-    # Who changes a listing holds it, and was waited for: what it has is read only now.
-    doors = await rows.doors(session, [new.listing.id for new in found])
-    wishes: list[tuple[_New, Wish]] = []
-    for new in found:
-        its = doors[new.listing.id]
-        wish = reservations.wish(planner, new.stay, new.listing, its.locks, new.arrival.now)
-        if wish is None or its.version != new.version:
-            raise _Overtaken
-        wishes.append((new, wish))
-    await _write_codes(session, planner, wishes)
-    for actor, stays_of in _by_source(found).items():
-        await reservations.tell_of_neighbours(session, actor, stays_of)
-    return [new.arrival for new in found]
-
-
-def _by_source(found: Sequence[_New]) -> dict[str, dict[str, Listing]]:
-    stays: dict[str, dict[str, Listing]] = {}
-    for new in found:
-        stays.setdefault(f"source:{new.arrival.source_id}", {})[new.stay.id] = new.listing
-    return stays
-
-
-async def _new(session: Session, planner: Planner, asked: Sequence[Arrival]) -> list[_New]:
-    """Those that are of a stay that nobody knows."""
     found = await rows.find(
         session,
         [
@@ -148,114 +125,101 @@ async def _new(session: Session, planner: Planner, asked: Sequence[Arrival]) -> 
             for one in asked
         ],
     )
-    new: list[_New] = []
-    for arrival, its in zip(asked, found, strict=True):
-        if its.known or its.listing is None:
-            continue
-        stay = reservations.new_stay(
-            planner, arrival.source_id, arrival.booking, its.listing, arrival.now
-        )
-        if stay is not None:
-            new.append(_New(arrival, its.listing, its.version, stay))
-    return new
-
-
-@dataclass
-class _Rows:
-    """What the stays of a batch write down besides themselves."""
-
-    codes: list[dict[str, Any]] = field(default_factory=list)
-    operations: list[Operation] = field(default_factory=list)
-    audit: list[dict[str, Any]] = field(default_factory=list)
-    made: list[list[AccessCode]] = field(default_factory=list)
-    """The access codes of each stay."""
-
-    @property
-    def owners(self) -> list[AccessCode]:
-        """The code of each operation."""
-        return [code for of_stay in self.made for code in of_stay for _ in OperationKind]
-
-
-async def _write_codes(
-    session: Session, planner: Planner, wishes: Sequence[tuple[_New, Wish]]
-) -> None:
-    code_ids, operation_ids = map(
-        iter, await rows.new_ids(session, sum(len(wish.locks) for _, wish in wishes))
-    )
-    told = _Rows()
-    for new, wish in wishes:
-        _tell_stay(told, planner, new, wish, code_ids, operation_ids)
-    records = await alarms.ring(session, told.operations, told.owners)
-    written = await rows.write(
-        session,
-        codes=told.codes,
-        operations=told.operations,
-        events=[
-            {
-                **vars(new.arrival),
-                "reservation_id": new.stay.id,
-                "listing_id": new.stay.listing_id,
-            }
-            for new, _ in wishes
-        ],
-        audit=told.audit,
-    )
-    if (written.codes, written.events) != (len(told.codes), len(wishes)):
-        raise _Overtaken
-    await store.insert_job_records(session, records)
-    if written.wanted:
-        for of_stay in told.made:
-            await outcomes.announce(session, EventType.CODE_SCHEDULED, *of_stay)
-
-
-def _tell_stay(
-    told: _Rows,
-    planner: Planner,
-    new: _New,
-    wish: Wish,
-    code_ids: Iterator[int],
-    operation_ids: Iterator[int],
-) -> None:
-    """One stay's access codes, with one PIN for all doors that take it, and their operations."""
-    due = due_times(wish.window.starts_at, wish.window.ends_at, wish.lead, new.arrival.now)
-    about = {"actor": f"source:{new.arrival.source_id}", "reservation_id": new.stay.id}
-    event = {"event_id": new.arrival.booking.event_id}
-    told.audit.append({**about, "event": f"reservation:{new.stay.status}", "detail": event})
-    columns = [
-        row
-        for length, doors in codes.by_length(wish.locks.values())
-        for row in codes.new_rows(
-            planner.sealer,
-            new.stay.id,
-            [next(code_ids) for _ in doors],
-            doors,
-            wish.window,
-            pins.choose(length),
-        )
+    new = [
+        one
+        for arrival, its in zip(asked, found, strict=True)
+        if (one := _new(planner, arrival, its)) is not None
     ]
-    told.codes += columns
-    told.made.append([AccessCode(state=CodeState.SCHEDULED, **row) for row in columns])
-    for code in told.made[-1]:
-        told.operations += [
-            Operation(
-                id=next(operation_ids), access_code_id=code.id, kind=kind, due_at=at, next_at=at
-            )
-            for kind, at in (
-                (OperationKind.GENERATE, due.generate_at),
-                (OperationKind.REVOKE, due.revoke_at),
-            )
-        ]
-        detail = {
-            "starts_at": wish.window.starts_at.isoformat(),
-            "ends_at": wish.window.ends_at.isoformat(),
-            "generate_at": due.generate_at.isoformat(),
+    if not new:
+        return []
+    told = Rows()
+    for one in new:
+        _tell(told, planner, one)
+    written = await rows.write(session, told)
+    if not written.whole:
+        raise _Overtaken
+    for one in new:
+        if its := written.neighbours.get(one.columns["id"]):
+            await reservations.tell_of_neighbours(session, one.actor, one.listing, *its)
+    if written.wanted:
+        for _, codes_of in groupby(told.codes, key=itemgetter("reservation_id")):
+            made = [AccessCode(state=CodeState.SCHEDULED, **code) for code in codes_of]
+            await outcomes.announce(session, EventType.CODE_SCHEDULED, *made)
+    return [one.arrival for one in new]
+
+
+def _new(planner: Planner, arrival: Arrival, found: Found) -> _New | None:
+    """None of a stay that somebody knows, or that there is more to say about."""
+    if found.known or found.listing is None:
+        return None
+    columns = reservations.new_stay(arrival.source_id, arrival.booking, found.listing, arrival.now)
+    if columns is None:
+        return None
+    stay = Window(columns["check_in_at"], columns["check_out_at"])
+    locks = [door.lock for door in found.doors]
+    wish = reservations.wish(planner, found.listing, locks, stay, None, arrival.now)
+    return _New(arrival, found, found.listing, columns, wish) if wish else None
+
+
+def _tell(told: Rows, planner: Planner, new: _New) -> None:
+    """One stay's access codes, with one PIN for all doors that take it, and their operations."""
+    arrival, window = new.arrival, new.wish.window
+    listing_id, reservation_id = new.listing.id, new.columns["id"]
+    due = due_times(window.starts_at, window.ends_at, new.wish.lead, arrival.now)
+    told.stays.append(Stay(new.columns, new.found))
+    told.events.append(
+        {
+            "source_id": arrival.source_id,
+            "event_id": arrival.event_id,
+            "type": arrival.type,
+            "body": arrival.body,
+            "body_sha256": arrival.body_sha256,
+            "reservation_id": reservation_id,
+            "listing_id": listing_id,
         }
+    )
+    about = {"actor": new.actor, "reservation_id": reservation_id}
+    told.audit.append(
+        {
+            **about,
+            "event": f"reservation:{new.columns['status']}",
+            "detail": {"event_id": arrival.booking.event_id},
+        }
+    )
+    doors = {door.lock.id: door for door in new.found.doors}
+    detail = {
+        "starts_at": window.starts_at.isoformat(),
+        "ends_at": window.ends_at.isoformat(),
+        "generate_at": due.generate_at.isoformat(),
+    }
+    for length, locks in codes.by_length(new.wish.locks.values()):
+        ids = [doors[lock.id].code_id for lock in locks]
+        told.codes += codes.new_rows(
+            planner.sealer, reservation_id, ids, locks, window, pins.choose(length)
+        )
+    for door in new.found.doors:
         told.audit.append(
             {
                 **about,
                 "event": "code:scheduled",
-                "access_code_id": code.id,
-                "lock_id": code.lock_id,
+                "access_code_id": door.code_id,
+                "lock_id": door.lock.id,
                 "detail": detail,
             }
         )
+        told.operations += [
+            {
+                "id": id_,
+                "access_code_id": door.code_id,
+                "kind": kind,
+                "queue": alarms.QUEUES[kind],
+                "priority": alarms.urgency(kind, due_at, window),
+                "due_at": due_at,
+                "lock_id": door.lock.id,
+                "listing_id": listing_id,
+            }
+            for kind, id_, due_at in (
+                (OperationKind.GENERATE, door.generate_id, due.generate_at),
+                (OperationKind.REVOKE, door.revoke_id, due.revoke_at),
+            )
+        ]

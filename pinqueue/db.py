@@ -174,7 +174,9 @@ def is_away(error: Exception) -> bool:
 
 
 def _driver_error(error: Exception) -> psycopg.Error | None:
-    """psycopg's own error under SQLAlchemy's or, when a job is deferred, under Procrastinate's."""
+    """psycopg's own error, also under SQLAlchemy's or, when a job is deferred, Procrastinate's."""
+    if isinstance(error, psycopg.Error):
+        return error
     driver = error.orig if isinstance(error, DBAPIError) else error.__cause__
     return driver if isinstance(driver, psycopg.Error) else None
 

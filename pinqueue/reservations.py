@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from pinqueue import codes, columns, store, tellings
@@ -16,6 +17,7 @@ from pinqueue.locks import Window
 from pinqueue.models import AccessCode, Listing, Lock, Reservation, Source
 from pinqueue.schedule import check_lead, check_stay, turns_over
 from pinqueue.sealing import Sealer
+from pinqueue.store import Neighbour
 from pinqueue.tellings import Telling, Version
 
 FIELDS = ("status", "listing_id", "check_in", "check_out", "guest_name", "guest_phone", "other_id")
@@ -169,10 +171,10 @@ async def receive(
 
 
 def new_stay(
-    planner: Planner, source_id: str, booking: Booking, listing: Listing, now: datetime
-) -> Reservation | None:
-    """The row of a stay that nobody knew, where it is told whole, confirmed and not over; None for
-    all else, which `receive` is for."""
+    source_id: str, booking: Booking, listing: Listing, now: datetime
+) -> dict[str, Any] | None:
+    """The columns of a stay that nobody knew, where it is told whole and confirmed; None for all
+    else, which `receive` is for."""
     booking = _not_from_the_future(booking, now)
     told = tellings.merge([], booking.telling)
     wanted = tellings.current(told)
@@ -183,12 +185,12 @@ def new_stay(
     except BookingInvalid:
         return None
     values = columns.of(wanted, listing, None)
-    return Reservation(
-        id=booking.reservation_id,
-        source_id=source_id,
+    return {
+        "id": booking.reservation_id,
+        "source_id": source_id,
         **values,
         **columns.history(None, told, values, now),
-    )
+    }
 
 
 def _outcome(stay: Reservation, *, whole: bool, newest: bool) -> str:
@@ -404,22 +406,24 @@ async def plan(
         )
     listing = await store.listing(session, stay.listing_id or "")
     assert listing is not None  # noqa: S101  # only what is wished for gets so far
-    await tell_of_neighbours(session, actor, {stay.id: listing})
+    for own, others in (await store.neighbours(session, [stay.id])).values():
+        await tell_of_neighbours(session, actor, listing, own, others)
 
 
-async def tell_of_neighbours(session: Session, actor: str, stays: Mapping[str, Listing]) -> None:
-    """What an operator should know of stays, given by their ids with their listings: that they
-    overlap others, and that one ends on the day on which another begins."""
-    for own, others in (await store.neighbours(session, [*stays], limit=20)).values():
-        overlaps = [o.id for o in others if o.starts_at < own.ends_at and o.ends_at > own.starts_at]
-        if overlaps:
-            await store.record(
-                session, actor, "reservation:overlaps", reservation_id=own.id, others=overlaps[:10]
-            )
-        zone = ZoneInfo(stays[own.id].time_zone)
-        for leaves, arrives in [pair for other in others for pair in ((own, other), (other, own))]:
-            if turns_over(leaves.check_in_at, leaves.check_out_at, arrives.check_in_at, zone):
-                await store.record_turnover(session, actor, leaves.id, arrives.id)
+async def tell_of_neighbours(
+    session: Session, actor: str, listing: Listing, own: Neighbour, others: Sequence[Neighbour]
+) -> None:
+    """What an operator should know of a stay: that it overlaps others, and that one ends on the day
+    on which another begins."""
+    overlaps = [o.id for o in others if o.starts_at < own.ends_at and o.ends_at > own.starts_at]
+    if overlaps:
+        await store.record(
+            session, actor, "reservation:overlaps", reservation_id=own.id, others=overlaps[:10]
+        )
+    zone = ZoneInfo(listing.time_zone)
+    for leaves, arrives in [pair for other in others for pair in ((own, other), (other, own))]:
+        if turns_over(leaves.check_in_at, leaves.check_out_at, arrives.check_in_at, zone):
+            await store.record_turnover(session, actor, leaves.id, arrives.id)
 
 
 def _not_from_the_future(booking: Booking, now: datetime) -> Booking:
@@ -450,25 +454,31 @@ async def _wish(
     assert stay.listing_id is not None  # noqa: S101
     listing = await store.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
+    assert stay.check_in_at is not None  # noqa: S101
+    assert stay.check_out_at is not None  # noqa: S101
+    arrives = stay.early_check_in_at or stay.check_in_at
+    leaves = stay.late_check_out_at or stay.check_out_at
     locks = await store.locks_of_listing(session, listing.id)
-    return wish(planner, stay, listing, locks, now)
+    return wish(planner, listing, locks, Window(arrives, leaves), stay.lead, now)
 
 
 def wish(
-    planner: Planner, stay: Reservation, listing: Listing, locks: Sequence[Lock], now: datetime
+    planner: Planner,
+    listing: Listing,
+    locks: Sequence[Lock],
+    stay: Window,
+    lead: timedelta | None,
+    now: datetime,
 ) -> Wish | None:
-    """Of a stay that is confirmed, given what its listing has; None once it is over."""
-    assert stay.check_in_at is not None  # noqa: S101  # says a CHECK
-    assert stay.check_out_at is not None  # noqa: S101
-    starts_at = (stay.early_check_in_at or stay.check_in_at) - listing.buffer_before
-    ends_at = (stay.late_check_out_at or stay.check_out_at) + listing.buffer_after
+    """Of a confirmed stay with that lead of its own, given what its listing has; None once it is
+    over."""
+    starts_at, ends_at = stay.starts_at - listing.buffer_before, stay.ends_at + listing.buffer_after
     if ends_at <= now or not locks:
         return None
-    leads = (stay.lead, listing.lead, planner.lead)
     return Wish(
         {lock.id: lock for lock in locks},
         Window(starts_at, ends_at),
-        next(lead for lead in leads if lead is not None),
+        next(one for one in (lead, listing.lead, planner.lead) if one is not None),
     )
 
 

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 
 import bcrypt
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -31,6 +32,8 @@ class Sealer:
         keys = [Fernet(key) for key in secret_keys]
         self._fernet, self._newest = MultiFernet(keys), keys[0]
         self._pepper = pepper.encode()
+        self.open_often = lru_cache(maxsize=256)(self.open)
+        """The same as `open`, but done once: for what every request asks for, never for a PIN."""
 
     def seal(self, owner: str, text: str) -> bytes:
         """`owner` names the row, e.g. `access_code:7`: a seal moved to another row is refused."""

@@ -110,7 +110,8 @@ def create_app(settings: Settings) -> Starlette:
 
     app = Starlette(
         routes=[
-            *served(TABLE),
+            # Each is tried in turn: first what comes most.
+            *sorted(served(TABLE), key=lambda one: one.path != "/webhooks/{source}"),
             Route("/webhooks/{source}/{secret}", webhooks.receive, methods=["POST"]),
             *docs.pages(TABLE),
         ],
@@ -248,11 +249,13 @@ class RequestCount:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._names: dict[int, str] | None = None
+        """By the identity of a route: those that are equal may lie under different mounts."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        routes, status = scope["app"].routes, None
+        status = None
 
         async def send_noting(message: Message) -> None:
             nonlocal status
@@ -268,13 +271,13 @@ class RequestCount:
         finally:
             if status is not None:
                 counts: Metrics = scope["state"]["metrics"]
-                counts.request_answered(
-                    _template(scope.get("route"), routes), scope["method"], status
-                )
+                name = self._template(scope)
+                counts.request_answered(name, scope["method"], status)
 
-
-def _template(found: BaseRoute | None, routes: Iterable[BaseRoute]) -> str:
-    return next((name for route, name in _templates(routes) if route is found), OTHER)
+    def _template(self, scope: Scope) -> str:
+        if self._names is None:
+            self._names = {id(route): name for route, name in _templates(scope["app"].routes)}
+        return self._names.get(id(scope.get("route")), OTHER)
 
 
 def _templates(routes: Iterable[BaseRoute], prefix: str = "") -> Iterator[tuple[BaseRoute, str]]:

@@ -6,17 +6,17 @@ webhooks need in `deliveries`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from pinqueue.db import Session
+from pinqueue.db import Session, driver_connection
 from pinqueue.errors import StateChanged
 from pinqueue.lifecycle import (
     CODE_ENDED,
@@ -93,14 +93,26 @@ async def record(
 # Webhook events
 
 
+_SOURCE = [column.name for column in Source.__table__.columns]
+_SOURCES = f"""
+    SELECT now(), {", ".join(_SOURCE)} FROM sources
+    WHERE %(ids)s::text[] IS NULL OR id = ANY(%(ids)s)
+""".encode()  # noqa: S608  # the names of our own columns
+
+
 async def sources_and_now(
     session: Session, ids: Collection[str] | None = None
 ) -> dict[str, tuple[Source, datetime]]:
-    """Sources by name, each with the transaction's time; all where `ids` is None."""
-    query = select(Source, func.now())
-    if ids is not None:
-        query = query.where(Source.id.in_(ids))
-    return {source.id: (source, now) for source, now in await session.execute(query)}
+    """Sources by name, to be read only, each with the transaction's time; all where `ids` is None.
+
+    Asked of the driver itself: every webhook waits for it.
+    """
+    connection = await driver_connection(session)
+    rows = await connection.execute(_SOURCES, {"ids": None if ids is None else list(ids)})
+    found = [
+        (Source(**dict(zip(_SOURCE, row, strict=True))), now) for now, *row in await rows.fetchall()
+    ]
+    return {source.id: (source, now) for source, now in found}
 
 
 async def insert_event(
@@ -384,46 +396,49 @@ class Neighbour:
     ends_at: datetime
 
 
-async def neighbours(
-    session: Session, ids: Sequence[str], *, limit: int
-) -> dict[str, tuple[Neighbour, list[Neighbour]]]:
-    """Of these stays, those that share some time with others of their listing, or may share a day
-    with either of their ends: each as it is itself, and those others."""
-    found: dict[str, tuple[Neighbour, list[Neighbour]]] = {}
-    for row in await rows(
-        session,
-        """
-        SELECT stay.id AS own_id, stay.check_in_at AS own_check_in_at,
-               stay.check_out_at AS own_check_out_at, own.starts_at AS own_starts_at,
-               own.ends_at AS own_ends_at, other.*
-        FROM unnest(CAST(:ids AS text[])) asked (id)
-        JOIN reservations stay ON stay.id = asked.id
+Neighbours: TypeAlias = dict[str, tuple[Neighbour, list[Neighbour]]]
+"""By id, stays that share some time with others of their listing, or may share a day with either of
+their ends: each as it is itself, and those others."""
+
+NEIGHBOURS = b"""
+    SELECT stay.id, stay.check_in_at, stay.check_out_at, stay.starts_at, stay.ends_at, other.*
+    FROM unnest(%(ids)s::text[]) asked (id), LATERAL (
+        SELECT id, listing_id, check_in_at, check_out_at,
+               coalesce(early_check_in_at, check_in_at) AS starts_at,
+               coalesce(late_check_out_at, check_out_at) AS ends_at
+        FROM reservations WHERE id = asked.id OFFSET 0
+    ) stay, LATERAL (
+        SELECT id, check_in_at, check_out_at, granted.starts_at, granted.ends_at
+        FROM reservations
         CROSS JOIN LATERAL (
-            SELECT coalesce(stay.early_check_in_at, stay.check_in_at) AS starts_at,
-                   coalesce(stay.late_check_out_at, stay.check_out_at) AS ends_at
-        ) own
-        CROSS JOIN LATERAL (
-            SELECT id, check_in_at, check_out_at, granted.starts_at, granted.ends_at
-            FROM reservations
-            CROSS JOIN LATERAL (
-                SELECT coalesce(early_check_in_at, check_in_at) AS starts_at,
-                       coalesce(late_check_out_at, check_out_at) AS ends_at
-            ) granted
-            WHERE listing_id = stay.listing_id AND id <> stay.id AND status = 'confirmed'
-              AND check_in_at > own.starts_at - CAST(:longest AS interval)
-              AND granted.starts_at < own.ends_at + CAST(:day AS interval)
-              AND granted.ends_at > own.starts_at - CAST(:day AS interval)
-            ORDER BY check_in_at LIMIT :limit
-        ) other
-        ORDER BY own_id, other.check_in_at
-        """,
-        ids=list(ids),
-        day=SAME_DAY,
-        longest=LONGEST_STAY + SAME_DAY,  # one that began earlier is over
-        limit=limit,
-    ):
-        own = {name: row.pop(f"own_{name}") for name in Neighbour.__dataclass_fields__}
-        found.setdefault(own["id"], (Neighbour(**own), []))[1].append(Neighbour(**row))
+            SELECT coalesce(early_check_in_at, check_in_at) AS starts_at,
+                   coalesce(late_check_out_at, check_out_at) AS ends_at
+        ) granted
+        WHERE listing_id = stay.listing_id AND id <> stay.id AND status = 'confirmed'
+          AND check_in_at > stay.starts_at - %(longest)s
+          AND granted.starts_at < stay.ends_at + %(day)s
+          AND granted.ends_at > stay.starts_at - %(day)s
+        ORDER BY check_in_at LIMIT 20
+    ) other
+    ORDER BY stay.id, other.check_in_at
+"""
+"""Of these `ids`, with NEAR; `neighbours_in` reads it."""
+NEAR = {"day": SAME_DAY, "longest": LONGEST_STAY + SAME_DAY}  # one that began earlier is over
+
+
+async def neighbours(session: Session, ids: Sequence[str]) -> Neighbours:
+    await session.flush()
+    connection = await driver_connection(session)
+    found = await connection.execute(NEIGHBOURS, {"ids": list(ids), **NEAR})
+    return neighbours_in(await found.fetchall())
+
+
+def neighbours_in(rows: Iterable[Sequence[Any]]) -> Neighbours:
+    """What NEIGHBOURS has found."""
+    found: Neighbours = {}
+    for row in rows:
+        own, other = Neighbour(*row[:5]), Neighbour(*row[5:])
+        found.setdefault(own.id, (own, []))[1].append(other)
     return found
 
 

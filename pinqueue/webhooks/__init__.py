@@ -350,7 +350,7 @@ def _secrets(planner: Planner, source: Source, now: datetime) -> list[str]:
     sealed = [source.secret]
     if source.previous_secret is not None and (source.previous_secret_until or now) > now:
         sealed.append(source.previous_secret)
-    return [planner.sealer.open(f"source:{source.id}", secret) for secret in sealed]
+    return [planner.sealer.open_often(f"source:{source.id}", secret) for secret in sealed]
 
 
 async def _repeat(

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from procrastinate.sql import queries
+from procrastinate.types import JobToDefer
 
+from pinqueue import store
 from pinqueue.arrivals import Arrival, Arrivals
 from pinqueue.db import Database
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.lines import WEB_LIMITS
 from pinqueue.reservations import Planner
+from pinqueue.store import arrivals as rows
 from tests import factories
 from tests.receiving import Receiver
 
@@ -249,3 +253,45 @@ async def test_endpoints_are_told_of_each(
     told = await factories.rows(db, "SELECT type, body FROM deliveries ORDER BY id")
     assert {row["body"]["data"]["reservation_id"] for row in told} == {"res-0", "res-1", "res-2"}
     assert {row["type"] for row in told} == {"code.scheduled"}
+
+
+WITHIN: dict[str, Any] = {
+    **{name: ["one", "other"] for name in ("sources", "events", "stays", "listings", "ids")},
+    **store.NEAR,
+}
+
+
+@pytest.mark.parametrize("statement", [rows.FIND, rows.DOORS, store.NEIGHBOURS])
+async def test_planned_when_the_tables_were_tiny_each_row_is_found_by_an_index(
+    statement: bytes, arrivals: Arrivals, database_url: str
+) -> None:
+    """The plan is kept as long as the connection is, whatever the tables come to hold."""
+    assert await take(arrivals, arrival(1)) == [True]
+    connecting = psycopg.AsyncConnection.connect(database_url)
+    async with await connecting as connection:
+        await connection.execute("ANALYZE")
+        await connection.execute(rows.HURRY, {"patience": "50ms"})
+        explained = await connection.execute(b"EXPLAIN (FORMAT JSON) " + statement, WITHIN)
+        row = await explained.fetchone()
+    assert row is not None
+    read = list(reads(row[0][0]["Plan"]))
+    assert read
+    assert [node for node in read if "Index Cond" not in node] == []
+
+
+def reads(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The parts of a plan that read a table, or an index alone."""
+    of_table = {"Relation Name", "Index Name"} & plan.keys()
+    if of_table and plan["Node Type"] != "Bitmap Heap Scan":  # which takes what an index gave
+        yield plan
+    for inner in plan.get("Plans", ()):
+        yield from reads(inner)
+
+
+def test_procrastinate_is_told_of_jobs_as_it_tells_itself() -> None:
+    """Should a new release fail here: `store.arrivals` defers by the same function of its schema,
+    whose jobs have these parts in this order."""
+    assert "procrastinate_defer_jobs_v1(" in queries["defer_jobs"]
+    assert list(JobToDefer.__annotations__) == [
+        *("queue_name", "task_name", "priority", "lock", "queueing_lock", "args", "scheduled_at")
+    ]

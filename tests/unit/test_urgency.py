@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pinqueue.alarms import urgency
-from pinqueue.models import AccessCode, Operation
+from pinqueue.locks import Window
 
 START = datetime(2026, 12, 24, 15, 0, tzinfo=UTC)
 END = START + timedelta(days=2)
@@ -16,8 +16,7 @@ END = START + timedelta(days=2)
 
 def of(kind: str, *, due: datetime = END, later: timedelta = timedelta(0)) -> int:
     """Of an operation of a stay that is so much later."""
-    code = AccessCode(starts_at=START + later, ends_at=END + later)
-    return urgency(Operation(kind=kind, due_at=due + later), code)
+    return urgency(kind, due + later, Window(START + later, END + later))
 
 
 def test_the_guest_who_arrives_first_goes_first_however_early_the_lock_is_told() -> None:
@@ -37,6 +36,6 @@ def test_a_pin_that_comes_off_before_its_end_goes_before_everything() -> None:
 
 @pytest.mark.parametrize("year", [2000, 2200])
 def test_the_number_of_any_year_that_a_stay_may_have_fits_its_column(year: int) -> None:
-    code = AccessCode(starts_at=START.replace(year=year), ends_at=END.replace(year=year))
-    number = urgency(Operation(kind="generate", due_at=START), code)
+    window = Window(START.replace(year=year), END.replace(year=year))
+    number = urgency("generate", START, window)
     assert -(2**31) < number < 0
