@@ -407,7 +407,10 @@ def simulator(
 
 @cli.command("bench")
 def bench_(
-    name: Annotated[str, typer.Argument(help="late, rush, drain, pending, ingest, all or chaos.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="late, rush, drain, pending, ingest, all, memory, year or chaos."),
+    ],
     peer: Annotated[
         Path | None, typer.Option(help="The peer's programs: they do the same work, in turn.")
     ] = None,
@@ -416,7 +419,8 @@ def bench_(
         float, typer.Option(min=0.001, max=1, help="Share of the work, for a quick look.")
     ] = 1.0,
     plots: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Where `pending` draws its plots.")
+        Path,
+        typer.Option(exists=True, file_okay=False, help="Where `pending` and `year` draw."),
     ] = Path(),
     strikes: Annotated[int, typer.Option(min=1, help="Of `chaos`: how many.")] = 100,
     fault: Annotated[

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pinqueue.bench import drain, ingest, late, memory, pending, plot, rush
+from pinqueue.bench import drain, ingest, late, memory, pending, plot, rush, year
 from pinqueue.bench.figures import alternate, summary
 from pinqueue.bench.ground import ground
 from pinqueue.errors import InputInvalid, PinQueueError
@@ -21,7 +21,7 @@ BENCHES = {"late": late, "rush": rush, "drain": drain, "pending": pending, "inge
 """By name, in the order in which `all` runs them."""
 BY_NAME = {**BENCHES, "memory": memory}
 """Those besides take long, and have no peer."""
-ALL = "all"
+ALL, YEAR = "all", "year"
 _LAST_LINES = 20
 
 
@@ -36,10 +36,14 @@ async def run(
 ) -> dict[str, Any]:
     """The results by the name of the bench. `scale` makes the work smaller, for a quick look; the
     peer always does the whole. Raises InputInvalid, and PinQueueError where a bench fails."""
-    if name not in (*BY_NAME, ALL):
-        raise InputInvalid("name", f"must be one of {', '.join((*BY_NAME, ALL))}")
+    if name not in (*BY_NAME, ALL, YEAR):
+        raise InputInvalid("name", f"must be one of {', '.join((*BY_NAME, ALL, YEAR))}")
     if peer is not None and scale != 1.0:
         raise InputInvalid("scale", "the peer does the whole work only: leave one of them out")
+    if name == YEAR:
+        sides, drawn = year.measured(scale, plots)
+        told = {**summary(year.WHAT, sides, ()), "plots": drawn}
+        return _told({YEAR: told}, rounds=1, scale=scale)
     chosen = list(BENCHES) if name == ALL else [name]
     results: dict[str, Any] = {}
     async with ground(peer, tell) as place:
@@ -54,6 +58,10 @@ async def run(
             results[bench] = summary(module.WHAT, measured, module.BARS)
     if "pending" in results:
         results["pending"]["plots"] = _plotted(results["pending"]["sides"], plots)
+    return _told(results, rounds=rounds, scale=scale)
+
+
+def _told(results: dict[str, Any], *, rounds: int, scale: float) -> dict[str, Any]:
     return {"machine": _machine(), "rounds": rounds, "scale": scale, "benches": results}
 
 
