@@ -31,6 +31,7 @@ class Children:
         self._environment = {**os.environ, **environment}
         self._log_file = log_file
         self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._started: list[int] = []
 
     async def start(
         self, name: str, *arguments: str, environment: Mapping[str, str] | None = None
@@ -62,6 +63,7 @@ class Children:
                 stderr=out,
                 start_new_session=True,  # Ctrl-C is for us alone: we stop them in order
             )
+            self._started.append(self._running[name].pid)
         finally:
             if out:
                 out.close()
@@ -113,6 +115,10 @@ class Children:
         printed = await self.output("ps", "ps", "-o", "rss=", "-p", str(self._running[name].pid))
         return int(printed) * 1024
 
+    def left(self) -> int:
+        """How many that were started here still run, or have left a child of theirs behind."""
+        return sum(map(_has_processes, self._started))
+
     def exited(self) -> str | None:
         """A child that is no longer running, None while all are."""
         gone = (name for name, child in self._running.items() if child.returncode is not None)
@@ -135,6 +141,14 @@ class Children:
                 await asyncio.wait(late)
         for gone in stopped:
             del self._running[gone]
+
+
+def _has_processes(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def answering(url: str, children: Children, *, within: float = 20.0) -> None:

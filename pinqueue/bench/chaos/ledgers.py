@@ -255,8 +255,9 @@ async def _story(deployment: Deployment, stay: str) -> str:
 
 
 async def left_behind(deployment: Deployment) -> dict[str, int]:
-    """What processes that have ended must not leave: locks held, connections open."""
+    """What must not be left: locks held, connections open, processes."""
     return {
         "locks_held": int(await deployment.value(LOCKS_HELD)),
         "connections": int(await deployment.value(CONNECTED)),
+        "processes": deployment.children.left(),
     }
