@@ -138,10 +138,10 @@ class Town:
             body = {"id": listing, "time_zone": "UTC", "locks": list(names)}
             http.post("/api/listings", json=body).raise_for_status()
 
-    def reach(self, state: str, stay: str) -> None:
+    def reach(self, state: str, stay: str, *, within: float = 60) -> None:
         """Wait until a stay's access code is in that state."""
         ask = f"SELECT state FROM access_codes WHERE reservation_id = '{stay}'"
-        until(lambda: self.sql(ask) == [state], f"{stay} is {state}", within=60)
+        until(lambda: self.sql(ask) == [state], f"{stay} is {state}", within=within)
 
     def pin(self, stay: str) -> str:
         (code,) = self.sql(f"SELECT id FROM access_codes WHERE reservation_id = '{stay}'")

@@ -120,7 +120,8 @@ def test_a_killed_worker_is_replaced_and_what_it_was_at_is_done_once(
         until(lambda: doors.faults()[0]["struck"], "the call is out")
         kill(container)
         doors.clear_faults()
-        here.reach("active", "res-killed")
+        # What it had asked for may still take effect: nobody asks again before the grace is over.
+        here.reach("active", "res-killed", within=240)
         assert int(inspect(container, "{{.RestartCount}}")) == starts + 1
         pin = here.pin("res-killed")
         held = [entry for entry in doors.ledger("sim-zigbee-1") if entry["pin"] == pin]
