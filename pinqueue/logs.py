@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -32,13 +33,37 @@ def mask(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str,
 
 
 def _masked(key: object, value: Any) -> Any:
-    if _SECRET_KEYS.search(str(key)):
+    if _names_secret(str(key)):
         return "***"
+    if isinstance(value, (str, int, float, type(None))):
+        return value  # as nearly every value is, found sooner than that it is no mapping
     if isinstance(value, Mapping):
         return {inner: _masked(inner, found) for inner, found in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_masked("", found) for found in value]
     return value
+
+
+@lru_cache(maxsize=1000)  # most lines have the same few keys
+def _names_secret(key: str) -> bool:
+    return _SECRET_KEYS.search(key) is not None
+
+
+def _rendered(_: Any, __: str, line: MutableMapping[str, Any]) -> tuple[tuple[Any], dict[str, Any]]:
+    """The line as text, at once: carried to its handler as a record's parts it would be copied and
+    walked through once more, and a worker writes two of each operation."""
+    return (_as_json(None, "", line),), {"extra": {_RENDERED: True}}
+
+
+_as_json = structlog.processors.JSONRenderer(default=str)
+_RENDERED = "rendered"
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Our lines as they are, and those of libraries in the same form."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return str(record.msg) if hasattr(record, _RENDERED) else super().format(record)
 
 
 def set_up(*, level: str = "INFO") -> None:
@@ -55,19 +80,24 @@ def set_up(*, level: str = "INFO") -> None:
         mask,
     ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.processors.format_exc_info,
+            _rendered,
+        ],
+        logger_factory=logging.getLogger,
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Formatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(default=str),
+                _as_json,
             ],
         )
     )
