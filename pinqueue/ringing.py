@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ AGAIN_AFTER = 0.01
 """Seconds, where all that was due was just being taken by other workers."""
 WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if need be
 
+_TAKE = """
+first AS MATERIALIZED (
+    SELECT id, place FROM candidates ORDER BY place LIMIT 2 * %(most)s + 20
+), taken AS (
+    SELECT job.id, place FROM first JOIN procrastinate_jobs job USING (id)
+    -- As text no index of all that wait fits, which would be read from end to end to find these.
+    WHERE job.status::text = 'todo' ORDER BY place LIMIT %(most)s FOR UPDATE OF job SKIP LOCKED
+), begun AS (
+    UPDATE procrastinate_jobs job SET status = 'doing', worker_id = %(worker_id)s
+    FROM taken WHERE job.id = taken.id RETURNING job.*, place
+)
+"""
 FETCH = """
 WITH due AS MATERIALIZED (
     SELECT job.*
@@ -61,7 +74,7 @@ WITH due AS MATERIALIZED (
                   AND (other.priority > job.priority
                        OR other.priority = job.priority AND other.id < job.id)))
 ), candidates AS MATERIALIZED (
-    SELECT id, row_number() OVER (
+    SELECT id, lock, row_number() OVER (
         ORDER BY
             -- A revoke at the end of a stay may wait for guests who arrive within the hour.
             CASE WHEN queue_name = 'revoke_pin' AND priority < 0
@@ -69,27 +82,32 @@ WITH due AS MATERIALIZED (
                  ELSE priority END DESC,
             scheduled_at NULLS FIRST, id
     ) AS place
-    FROM due ORDER BY place LIMIT 2 * %(most)s + 20
-), taken AS (
-    SELECT job.id, place FROM candidates JOIN procrastinate_jobs job USING (id)
-    -- As text no index of all that wait fits, which would be read from end to end to find these.
-    WHERE job.status::text = 'todo' ORDER BY place LIMIT %(most)s FOR UPDATE OF job SKIP LOCKED
-), begun AS (
-    UPDATE procrastinate_jobs job SET status = 'doing', worker_id = %(worker_id)s
-    FROM taken WHERE job.id = taken.id RETURNING job.*, place
-)
+    FROM due ORDER BY place LIMIT %(ahead)s
+), {take}
 SELECT begun.*,
        (SELECT count(*) FROM candidates) AS candidates,
+       CASE WHEN place IS NOT DISTINCT FROM (SELECT min(place) FROM begun) THEN (
+           SELECT array_agg(id ORDER BY place) FROM candidates HAVING bool_and(lock IS NULL)
+       ) END AS in_order,
        (SELECT extract(epoch FROM min(job.scheduled_at) - clock_timestamp())::float8
         FROM unnest(%(queues)s::text[]) AS queue (name),
         LATERAL (SELECT scheduled_at FROM procrastinate_jobs
                  WHERE queue_name = queue.name AND status = 'todo' AND scheduled_at > now()
                  ORDER BY scheduled_at LIMIT 1) job) AS next_in
 FROM (SELECT) one LEFT JOIN begun ON true ORDER BY place
-"""
+""".replace("{take}", _TAKE)
+TAKE = """
+WITH candidates AS MATERIALIZED (
+    SELECT id, place FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY asked (id, place)
+), {take}
+SELECT * FROM begun ORDER BY place
+""".replace("{take}", _TAKE)
+"""The same of candidates that are known already."""
+AHEAD, AHEAD_FOR = 1000, 1.0
+"""So many of them are remembered in their order, for so many seconds, unless something rings."""
 WINDOW = 5000
 """Due jobs of a queue among which the most urgent are looked for: those due longest. So many are
-sorted in two milliseconds; an outage that leaves more behind has them served from its beginning."""
+sorted in 3 milliseconds; an outage that leaves more behind has them served from its beginning."""
 FINISH = """
 UPDATE procrastinate_jobs job
 SET status = ended.status, abort_requested = false,
@@ -158,6 +176,9 @@ class Ringer(JobManager):
         self._concurrency = concurrency
         self._stopping = stopping or asyncio.Event()
         self._fetched: deque[Job] = deque()
+        self._in_order: list[int] = []
+        self._in_order_until = 0.0
+        self._listens = False
         self._running: set[int | None] = set()
         self._rung = 0
         self._due = asyncio.Event()
@@ -182,13 +203,41 @@ class Ringer(JobManager):
 
     async def _fetch(self, queues: Sequence[str], worker_id: int | None) -> None:
         most = max(self._concurrency - len(self._running), 1)
+        if await self._take_in_order(most, worker_id):
+            return
+        rung = self._rung
         rows = await self.connector.execute_query_all_async(
-            FETCH, queues=queues, worker_id=worker_id, most=most, window=WINDOW
+            FETCH,
+            queues=queues,
+            worker_id=worker_id,
+            most=most,
+            window=WINDOW,
+            ahead=max(AHEAD, 2 * most + 20),
         )
-        jobs = [Job.from_row(row) for row in rows if row["id"] is not None]
+        jobs = [_Rung.from_row(row) for row in rows if row["id"] is not None]
         self._fetched.extend(jobs)
         missed = len(jobs) < min(most, rows[0]["candidates"])
         self._set_alarm(AGAIN_AFTER if missed else rows[0]["next_in"])
+        if self._listens and rung == self._rung and not missed:
+            self._in_order = (rows[0]["in_order"] or [])[len(jobs) :]
+            self._in_order_until = asyncio.get_running_loop().time() + AHEAD_FOR
+
+    async def _take_in_order(self, most: int, worker_id: int | None) -> bool:
+        """Take what comes next of those whose order is known. Nothing else is due before it, or it
+        would have rung. False when nothing is known any more."""
+        now = asyncio.get_running_loop().time()
+        asked = self._in_order[: 2 * most + 20] if now < self._in_order_until else []
+        if len(asked) < most:
+            return False
+        rows = await self.connector.execute_query_all_async(
+            TAKE, ids=asked, worker_id=worker_id, most=most
+        )
+        self._fetched.extend(_Rung.from_row(row) for row in rows)
+        if len(rows) < most:  # others are at it
+            self._in_order = []
+        elif self._in_order:  # nothing rang meanwhile
+            self._in_order = self._in_order[rows[-1]["place"] :]
+        return bool(rows)
 
     def _set_alarm(self, seconds: float | None) -> None:
         """Ring in so many seconds, None: not at all."""
@@ -208,6 +257,7 @@ class Ringer(JobManager):
 
         async def ring(*, channel: str, notification: Any) -> None:
             self._rung += 1
+            self._in_order = []
             await on_notification(channel=channel, notification=notification)
 
         async def ring_when_due() -> None:
@@ -218,9 +268,11 @@ class Ringer(JobManager):
 
         # Not in a group: it passes on the first cancellation only, and the listener may miss that.
         ringing = asyncio.create_task(ring_when_due())
+        self._listens = True
         try:
             await super().listen_for_jobs(on_notification=ring, queues=queues)
         finally:
+            self._listens, self._in_order = False, []
             ringing.cancel()
             self._set_alarm(None)
             await self._give_back()
@@ -289,6 +341,17 @@ class Ringer(JobManager):
         )
         written = {row["id"] for row in rows}
         return [None if id_ in written else _not_running(id_) for id_ in ids]
+
+
+class _Rung(Job):
+    """A job of Procrastinate's, which at each step puts together anew what it tells its log."""
+
+    def log_context(self) -> dict[str, Any]:
+        return self._told
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        return super().log_context()
 
 
 class UncountedRinger(Ringer):

@@ -71,7 +71,13 @@ class Session:
 
     @staticmethod
     def parameters(most: int) -> dict[str, Any]:
-        return {"queues": QUEUES, "worker_id": None, "most": most, "window": ringing.WINDOW}
+        return {
+            "queues": QUEUES,
+            "worker_id": None,
+            "most": most,
+            "window": ringing.WINDOW,
+            "ahead": ringing.AHEAD,
+        }
 
 
 @pytest.fixture

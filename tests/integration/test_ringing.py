@@ -95,6 +95,37 @@ async def test_a_job_that_arrives_while_the_worker_looks_is_not_forgotten(
             await queue.until_begun("just in time")
 
 
+async def test_of_many_that_are_due_the_order_is_looked_for_once(database_url: str) -> None:
+    class Counting(Ringer):
+        async def _take_in_order(self, most: int, worker_id: int | None) -> bool:
+            known = await super()._take_in_order(most, worker_id)
+            looks.append(not known)
+            return known
+
+    looks: list[bool] = []
+    async with a_queue(database_url) as queue:
+        for number in range(9):
+            await queue.defer(number, priority=-number)
+        queue.app.job_manager = Counting(queue.app.connector, concurrency=1)
+        async with queue.working():
+            await queue.until_begun(*range(9))
+    assert looks.count(False) >= 7
+
+
+async def test_who_becomes_due_is_not_behind_those_whose_order_was_known(queue: Queue) -> None:
+    for number in range(4):
+        await queue.defer(number, task="wait", priority=-number)
+    await queue.defer("due by then", due=1.5, priority=2)
+    async with queue.working():
+        await queue.until_begun(0)
+        await queue.defer("arrived", priority=1)
+        await queue.until(
+            "SELECT now() > max(scheduled_at) + interval '0.3 s' AS so FROM procrastinate_jobs"
+        )
+        queue.ran.go_on.set()
+        await queue.until_begun(0, "due by then", "arrived", 1, 2, 3)
+
+
 # Notifications
 
 

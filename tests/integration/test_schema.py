@@ -154,6 +154,12 @@ def as_role(url: str, role: str) -> str:
     return seen.render_as_string(hide_password=False)
 
 
+REPLACED = (
+    "procrastinate_jobs_notify_queue_job_inserted_v1",
+    "procrastinate_trigger_status_events_update_v1",
+)
+
+
 def test_alembic_finds_nothing_that_the_migrations_lack(database_url: str) -> None:
     alembic(database_url, "check")
 
@@ -179,8 +185,9 @@ def test_procrastinates_objects_are_those_of_the_schema_it_ships_beside_ours(
     queries = (COLUMNS, INDEXES, CONSTRAINTS, FUNCTIONS, TRIGGERS, ENUMS, TYPES)
     migrated = catalog(database_url, procrastinates=True, queries=queries)
     shipped = catalog(empty_database_url, procrastinates=True, queries=queries)
-    (replaced,) = shipped - migrated
-    assert "TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1 " in str(replaced)
+    replaced = sorted(str(found) for found in shipped - migrated)
+    for found, name in zip(replaced, REPLACED, strict=True):
+        assert f"TRIGGER {name} " in found
     assert [found for found in migrated - shipped if " pinqueue_" not in str(found)] == []
     assert len(shipped) > 50
 

@@ -17,7 +17,8 @@ from procrastinate.worker import Worker
 
 SCHEMA = (
     "a revision has to apply its new migration files; does it notify of jobs months away still, and"
-    " read every job that waits to find one that is due? See revisions 0005 and 0018, ringing.FETCH"
+    " read every job that waits to find one that is due? Does it write the same events? See"
+    " revisions 0005, 0018 and 0026, ringing.FETCH"
 )
 FETCH = (
     "ringing.FETCH takes its place: are its conditions the same? If it walks an index in due order,"
