@@ -212,7 +212,7 @@ async def fill_room(session: Session, lock_id: str, *, now: datetime) -> None:
         await _ring(session, code, OperationKind.GENERATE, now)
 
 
-async def make_room(session: Session, code: AccessCode, *, now: datetime) -> None:
+async def make_room(session: Session, code: store.ClaimedCode, *, now: datetime) -> None:
     """Its lock is full: of those who arrive later, and have not arrived yet, the last gives up the
     place. `operations.generate` sees that it has to. Who is in stays in."""
     code_id = await store.last_arrival_on_lock(session, code)

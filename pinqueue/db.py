@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -28,6 +30,12 @@ log = logs.get(__name__)
 T = TypeVar("T")
 Session: TypeAlias = AsyncSession
 Event: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = tuple[Any, ...]
+Run: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[list[Row]]]
+"""Runs a statement in psycopg's own words, without a session's: `%(name)s` is a parameter."""
+
+SURE_FOR = 1.0
+"""Seconds that a connection is taken to be there after it was last of use."""
 
 
 class Database:
@@ -44,7 +52,10 @@ class Database:
     ) -> None:
         """`listener` is told each event that a transaction announced, once that has committed."""
         self._listener = listener
+        self._url, self._name = url, name
         self._limits, self._pooled = limits, False
+        self._own: psycopg.AsyncConnection[Any] | None = None
+        self._own_used, self._own_turn = 0.0, asyncio.Lock()
         self.engine: AsyncEngine = create_async_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
@@ -93,7 +104,50 @@ class Database:
             async with self._looks() as session:
                 yield session
 
+    async def at_once(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
+        """One statement, committed when this returns: its rows.
+
+        It costs one round trip, on a connection that is kept for this alone; one caller at a time
+        has it, so nothing that may have to wait for somebody's row belongs here. Raises as
+        `transaction` does.
+        """
+        with _database_errors():
+            async with self._own_turn:
+                connection = await self._own_connection()
+                try:
+                    cursor = await connection.execute(statement.encode(), parameters)
+                    found = await cursor.fetchall() if cursor.description else []
+                except psycopg.OperationalError:
+                    if connection.closed:
+                        self._own = None
+                    raise
+                self._own_used = time.monotonic()
+                return found
+
+    async def _own_connection(self) -> psycopg.AsyncConnection[Any]:
+        """It, and not one that the server has ended since."""
+        if self._own is not None and time.monotonic() - self._own_used > SURE_FOR:
+            try:
+                await self._own.execute("SELECT")
+            except psycopg.OperationalError:
+                await self._own.close()
+                self._own = None
+        if self._own is None:
+            made = await self._connect(
+                self._url,
+                autocommit=True,
+                options=lines.options(self._limits),
+                application_name=self._name,
+                **KEEPALIVE,
+            )
+            if self._pooled:
+                await made.execute(_set_for("false", self._limits).encode())
+            self._own = made
+        return self._own
+
     async def close(self) -> None:
+        if self._own is not None:
+            await self._own.close()
         await self.engine.dispose()
 
     async def _connect(self, *words: Any, **told: Any) -> psycopg.AsyncConnection[Any]:
@@ -112,10 +166,12 @@ class Database:
     def _limit(self, connection: Connection) -> None:
         """Behind a pooler a session has no limits of ours: each transaction brings its own."""
         if self._pooled:
-            settings = (
-                f"set_config('{name}', '{value}', true)" for name, value in self._limits.items()
-            )
-            connection.exec_driver_sql(f"SELECT {', '.join(settings)}")
+            connection.exec_driver_sql(_set_for("true", self._limits))
+
+
+def _set_for(transaction: str, limits: Mapping[str, str]) -> str:
+    settings = (f"set_config('{name}', '{value}', {transaction})" for name, value in limits.items())
+    return f"SELECT {', '.join(settings)}"
 
 
 @contextmanager
@@ -125,6 +181,8 @@ def _database_errors() -> Iterator[None]:
     except PoolExhausted as error:
         raise DatabaseUnavailable("no database connection became free in time") from error
     except Exception as error:
+        if isinstance(error, psycopg.Error):
+            _shorten(error)
         if is_passing(error):
             raise DatabaseUnavailable(f"the database did not answer: {_cause(error)}") from error
         raise
@@ -144,6 +202,17 @@ async def driver_connection(session: Session) -> psycopg.AsyncConnection[Any]:
     connection = raw.driver_connection
     assert isinstance(connection, psycopg.AsyncConnection)  # noqa: S101  # the engine is psycopg's
     return connection
+
+
+def run_in(session: Session) -> Run:
+    """To run statements in the transaction of a session."""
+
+    async def run(statement: str, parameters: Mapping[str, Any]) -> list[Row]:
+        connection = await driver_connection(session)
+        cursor = await connection.execute(statement.encode(), parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+    return run
 
 
 def is_passing(error: Exception) -> bool:
@@ -184,10 +253,17 @@ def _driver_error(error: Exception) -> psycopg.Error | None:
 def _forget_the_row(context: ExceptionContext) -> None:
     """Keep the first line of PostgreSQL's message: the rest quotes the row, and so the guest."""
     driver, wrapper = context.original_exception, context.sqlalchemy_exception
-    if isinstance(driver, psycopg.Error) and (short := driver.diag.message_primary):
-        whole, driver.args = str(driver), (short,)
+    if isinstance(driver, psycopg.Error):
+        whole = str(driver)
+        short = _shorten(driver)
         if wrapper is not None:
             wrapper.args = tuple(str(told).replace(whole, short) for told in wrapper.args)
+
+
+def _shorten(error: psycopg.Error) -> str:
+    if short := error.diag.message_primary:
+        error.args = (short,)
+    return str(error)
 
 
 def sqlalchemy_url(url: str) -> URL:

@@ -1,4 +1,4 @@
-"""What the operations of a worker write down at the same time, written down in one transaction.
+"""What the operations of a worker write down at the same time, written down in one statement.
 
 An operation is claimed, its intent, its acceptance and its end are recorded, each committed before
 it goes on. At check-in time a hundred do so at once: together they wait for the disk once.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 from pinqueue import outcomes
-from pinqueue.db import Database, Session, is_away
+from pinqueue.db import Database, Run, is_away, run_in
 from pinqueue.lifecycle import CodeState, EventType
 from pinqueue.store import Claimed, claims
 from pinqueue.store.claims import Answers
@@ -24,10 +26,10 @@ B_co = TypeVar("B_co", covariant=True)
 
 
 class Write(Protocol[A_contra, B_co]):
-    """One of the statements of `store.claims`, in the caller's transaction."""
+    """One of the statements of `store.claims`."""
 
     def __call__(
-        self, session: Session, asked: Sequence[A_contra], *, patient: bool
+        self, run: Run, asked: Sequence[A_contra], *, patient: bool
     ) -> Awaitable[Answers[B_co]]: ...
 
 
@@ -41,7 +43,7 @@ class Ledger:
         self._claim = _Entry(db, claims.claim, turn)
         self._intend = _Entry(db, claims.intend, turn)
         self._accept = _Entry(db, claims.accept, turn)
-        self._complete = _Entry(db, self._complete_and_tell, turn)
+        self._complete = _Completion(db, turn)
 
     async def due(self, operation_id: int) -> claims.Due | None:
         """The operation if it is open and due."""
@@ -65,21 +67,7 @@ class Ledger:
         return (await self._complete.write(seen)).fits
 
     async def _find_due(self, operation_ids: Sequence[int]) -> Sequence[claims.Due | None]:
-        async with self._db.transaction() as session:
-            return await claims.due(session, operation_ids)
-
-    async def _complete_and_tell(
-        self, session: Session, asked: Sequence[claims.Seen], *, patient: bool
-    ) -> Answers[claims.Completed]:
-        answers = await claims.complete(session, asked, patient=patient)
-        for seen, answer in zip(asked, answers, strict=True):
-            if not isinstance(answer, claims.Completed) or not answer.fits:
-                continue
-            if answer.wanted or self._db.listens:
-                operation, code = seen.claim.operation, seen.claim.code
-                code.state, operation.last_error = CodeState.ACTIVE, None
-                await outcomes.announce(session, EventType.CODE_ACTIVE, code, operation=operation)
-        return answers
+        return await claims.due(self._db.at_once, operation_ids)
 
 
 class _Entry(Together[A, B | claims.Elsewhere]):
@@ -94,7 +82,7 @@ class _Entry(Together[A, B | claims.Elsewhere]):
         """What the statement answers; where somebody else holds the row, once he has let it go."""
         answer: B | Exception | claims.Elsewhere = await self.ask(asked)
         if isinstance(answer, claims.Elsewhere):
-            (answer,) = await self._in_transaction([asked], patient=True)
+            (answer,) = await self._patiently(asked)
         if isinstance(answer, Exception):
             raise answer
         assert not isinstance(answer, claims.Elsewhere)  # noqa: S101  # patience waits
@@ -102,7 +90,7 @@ class _Entry(Together[A, B | claims.Elsewhere]):
 
     async def _together(self, asked: Sequence[A]) -> Answers[B]:
         try:
-            return await self._in_transaction(asked, patient=False)
+            return await self._at_once(asked)
         except Exception as error:
             if len(asked) == 1 or is_away(error):
                 raise
@@ -111,11 +99,55 @@ class _Entry(Together[A, B | claims.Elsewhere]):
 
     async def _alone(self, asked: A) -> B | Exception | claims.Elsewhere:
         try:
-            (answer,) = await self._in_transaction([asked], patient=False)
+            (answer,) = await self._at_once([asked])
         except Exception as error:
             return error
         return answer
 
-    async def _in_transaction(self, asked: Sequence[A], *, patient: bool) -> Answers[B]:
+    async def _at_once(self, asked: Sequence[A]) -> Answers[B]:
+        return await self._write(self._db.at_once, asked, patient=False)
+
+    async def _patiently(self, asked: A) -> Answers[B]:
+        """Behind nobody, and before nobody, else's entry."""
         async with self._db.transaction() as session:
-            return await self._write(session, asked, patient=patient)
+            return await self._write(run_in(session), [asked], patient=True)
+
+
+class _Completion(_Entry[claims.Seen, claims.Completed]):
+    """An operation's end, and in the same transaction what is told of it where somebody asked."""
+
+    def __init__(self, db: Database, turn: asyncio.Lock) -> None:
+        super().__init__(db, partial(claims.complete, telling=False), turn)
+        self._telling = db.listens
+
+    async def _at_once(self, asked: Sequence[claims.Seen]) -> Answers[claims.Completed]:
+        if not self._telling:
+            answers = await super()._at_once(asked)
+            if not _wanted(answers):
+                return answers
+        answers = await self._and_tell(asked, patient=False)
+        self._telling = self._db.listens or _wanted(answers)
+        return answers
+
+    async def _patiently(self, asked: claims.Seen) -> Answers[claims.Completed]:
+        return await self._and_tell([asked], patient=True)
+
+    async def _and_tell(
+        self, asked: Sequence[claims.Seen], *, patient: bool
+    ) -> Answers[claims.Completed]:
+        async with self._db.transaction() as session:
+            run = run_in(session)
+            answers = await claims.complete(run, asked, patient=patient, telling=True)
+            for seen, answer in zip(asked, answers, strict=True):
+                if not isinstance(answer, claims.Completed) or not answer.fits:
+                    continue
+                if answer.wanted or self._db.listens:
+                    operation = replace(seen.claim.operation, last_error=None)
+                    code = replace(seen.claim.code, state=CodeState.ACTIVE)
+                    told = EventType.CODE_ACTIVE
+                    await outcomes.announce(session, told, code, operation=operation)
+        return answers
+
+
+def _wanted(answers: Answers[claims.Completed]) -> bool:
+    return any(isinstance(answer, claims.Completed) and answer.wanted for answer in answers)

@@ -40,7 +40,7 @@ from pinqueue.models import AccessCode, Operation
 from pinqueue.mutex import Mutex
 from pinqueue.pins import Pin
 from pinqueue.schedule import LONGEST_GAP, next_look, next_retry
-from pinqueue.store import Claimed, patrolling
+from pinqueue.store import Claimed, ClaimedCode, patrolling
 from pinqueue.store.claims import Accepted, Due, Intent, Seen
 
 log = logs.get(__name__)
@@ -95,12 +95,12 @@ class Ring:
     claimed_on: float = field(default_factory=time.monotonic)
 
     @property
-    def code(self) -> AccessCode:
+    def code(self) -> ClaimedCode:
         return self.claim.code
 
     @property
     def door(self) -> Door:
-        return Door(self.claim.lock.device_id, self.claim.lock.protocol)
+        return Door(self.claim.device_id, self.claim.protocol)
 
     @property
     def ids(self) -> dict[str, Any]:
@@ -238,22 +238,24 @@ async def _claim_with_care(bench: Workbench, operation: Due, job_id: int | None)
     """The same where more has to be done, or nothing."""
     try:
         async with bench.db.transaction() as session:
-            claim = await store.claim_operation(
+            row, code = await store.claim_operation(
                 session, operation.id, operation.access_code_id, job_id
             )
-            ring = Ring(claim, job_id)
-            begun = await _begin(session, claim)
+            now = await store.now(session)
+            begun = await _begin(session, row, code, now)
+            claim = await store.claimed(session, row, code, now)
             if begun:
                 await store.record(
                     session,
                     ACTOR,
-                    f"{claim.operation.kind}:started",
-                    code=claim.code,
-                    operation_id=operation.id,
-                    epoch=claim.operation.epoch,
+                    f"{row.kind}:started",
+                    code=code,
+                    operation_id=row.id,
+                    epoch=row.epoch,
                 )
             else:
                 await store.end_try(session, claim, "completed")
+        ring = Ring(claim, job_id)
     except StateChanged as closed:
         log.info("operation-closed", operation_id=operation.id, job_id=job_id, reason=str(closed))
         return None
@@ -264,15 +266,14 @@ async def _claim_with_care(bench: Workbench, operation: Due, job_id: int | None)
     return None
 
 
-async def _begin(session: Session, claim: Claimed) -> bool:
+async def _begin(session: Session, operation: Operation, code: AccessCode, now: datetime) -> bool:
     """Move the code to where this operation works on it; False when there is nothing to work on."""
-    code = claim.code
-    if claim.operation.kind == OperationKind.GENERATE:
+    if operation.kind == OperationKind.GENERATE:
         if code.state in (CodeState.SCHEDULED, CodeState.FAILED):
             await store.move_code(session, code, CodeState.GENERATING, failed_at=None)
         return True
     if code.state == CodeState.SCHEDULED:  # the stay went by and its PIN was never begun
-        await codes.withdraw(session, ACTOR, code, now=claim.now)
+        await codes.withdraw(session, ACTOR, code, now=now)
         return False
     await codes.stop_generating(session, code)
     if code.state != CodeState.REVOKING:
@@ -566,7 +567,7 @@ def _pin(bench: Workbench, ring: Ring) -> Pin:
         raise LockFaulted(str(error)) from error
 
 
-def wanted_window(code: AccessCode, told: Window | None, now: datetime) -> Window:
+def wanted_window(code: AccessCode | ClaimedCode, told: Window | None, now: datetime) -> Window:
     """The window the lock should know, given the one it was told.
 
     A start in the past is sent as now, since vendors refuse history, and is then kept: two starts
@@ -619,7 +620,8 @@ async def _record_gone(bench: Workbench, ring: Ring) -> Ring:
     async with bench.db.transaction() as session:
         _, code = await store.hold_claim(session, ring.claim)
         await codes.begin_anew(session, code)
-    return replace(ring, claim=replace(ring.claim, code=code))
+        gone = ClaimedCode.of(code)
+    return replace(ring, claim=replace(ring.claim, code=gone))
 
 
 async def _record_accepted(bench: Workbench, ring: Ring, remote_id: int) -> None:

@@ -10,12 +10,15 @@ from pinqueue import alarms, db
 from pinqueue.db import Session
 from pinqueue.lifecycle import EventType
 from pinqueue.models import AccessCode, Operation
-from pinqueue.store import deliveries
+from pinqueue.store import ClaimedCode, ClaimedOperation, deliveries
 from pinqueue.store.deliveries import Asked
 
 
 async def announce(
-    session: Session, event: EventType, *codes: AccessCode, operation: Operation | None = None
+    session: Session,
+    event: EventType,
+    *codes: AccessCode | ClaimedCode,
+    operation: Operation | ClaimedOperation | None = None,
 ) -> None:
     """Tell of access codes of one stay as they are now, and of the operation that is the reason.
 
@@ -38,7 +41,10 @@ def new_event_id() -> str:
 
 
 def _body(
-    event: EventType, code: AccessCode, operation: Operation | None, asked: Asked
+    event: EventType,
+    code: AccessCode | ClaimedCode,
+    operation: Operation | ClaimedOperation | None,
+    asked: Asked,
 ) -> dict[str, Any]:
     """Ids, states and times: never a PIN."""
     return {
@@ -61,7 +67,7 @@ def _body(
     }
 
 
-def _late_seconds(operation: Operation, now: datetime) -> float:
+def _late_seconds(operation: Operation | ClaimedOperation, now: datetime) -> float:
     taken_up_at = operation.first_claimed_at or now
     return max((taken_up_at - operation.due_at).total_seconds(), 0.0)
 

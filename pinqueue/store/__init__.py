@@ -7,7 +7,7 @@ webhooks need in `deliveries`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
@@ -31,6 +31,7 @@ from pinqueue.models import (
     AccessCode,
     ApiKey,
     AuditEvent,
+    Base,
     Listing,
     ListingLock,
     Lock,
@@ -43,6 +44,7 @@ from pinqueue.models import (
 from pinqueue.schedule import LONGEST_STAY, turns_over
 
 T = TypeVar("T")
+P = TypeVar("P", "ClaimedOperation", "ClaimedCode")
 
 BUFFER_MOST = timedelta(days=1)
 """A PIN may open so long after check-out."""
@@ -698,19 +700,65 @@ async def open_operations(session: Session, code: AccessCode) -> dict[str, Opera
     return {operation.kind: operation for operation in rows}
 
 
+@dataclass(slots=True)
+class ClaimedOperation:
+    """Of an operation what a worker needs at the door, as it was when it was claimed. Plain: to
+    make the row's object took longer than to claim it."""
+
+    id: int
+    kind: str
+    epoch: int
+    due_at: datetime
+    first_claimed_at: datetime
+    waits_for_room: bool
+    last_error: str | None
+
+    @classmethod
+    def of(cls, operation: Operation) -> ClaimedOperation:
+        return _plain(cls, operation)
+
+
+@dataclass(slots=True)
+class ClaimedCode:
+    """The same of its access code."""
+
+    id: int
+    reservation_id: str
+    lock_id: str
+    state: str
+    starts_at: datetime
+    ends_at: datetime
+    remote_name: str
+    remote_id: int | None
+    create_in_doubt_since: datetime | None
+    pin_sealed: bytes | None
+    pin_hash: str | None
+    sent_at: datetime | None
+    active_at: datetime | None
+
+    @classmethod
+    def of(cls, code: AccessCode) -> ClaimedCode:
+        return _plain(cls, code)
+
+
+def _plain(kind: type[P], row: Base) -> P:
+    return kind(**{field.name: getattr(row, field.name) for field in fields(kind)})
+
+
 @dataclass(frozen=True)
 class Claimed:
     """What a worker works with: the rows as they were when it claimed the operation."""
 
-    operation: Operation
-    code: AccessCode
-    lock: Lock
+    operation: ClaimedOperation
+    code: ClaimedCode
+    device_id: str
+    protocol: str
     now: datetime
 
 
 async def claim_operation(
     session: Session, operation_id: int, access_code_id: int, job_id: int | None
-) -> Claimed:
+) -> tuple[Operation, AccessCode]:
     """Take an operation with a new epoch; StateChanged when it is closed or not due any more.
 
     Whoever held it with an older epoch can from now on record nothing.
@@ -740,9 +788,21 @@ async def claim_operation(
         .values(outcome="rescued", finished_at=func.now())
     )
     session.add(Try(operation_id=operation_id, epoch=operation.epoch, job_id=job_id))
+    return operation, code
+
+
+async def claimed(
+    session: Session, operation: Operation, code: AccessCode, now: datetime
+) -> Claimed:
+    """An operation that was claimed in this transaction, with what is known of its code by now."""
     lock = await session.get_one(Lock, code.lock_id)
-    assert operation.claimed_at is not None  # noqa: S101  # written just above
-    return Claimed(operation, code, lock, operation.claimed_at)
+    return Claimed(
+        ClaimedOperation.of(operation),
+        ClaimedCode.of(code),
+        lock.device_id,
+        lock.protocol,
+        now,
+    )
 
 
 async def hold_claim(session: Session, claim: Claimed) -> tuple[Operation, AccessCode]:
@@ -789,7 +849,7 @@ async def nearest_arrival_waiting_for_room(session: Session, lock_id: str) -> in
     return code_id
 
 
-async def last_arrival_on_lock(session: Session, code: AccessCode) -> int | None:
+async def last_arrival_on_lock(session: Session, code: ClaimedCode) -> int | None:
     """Of the PINs on its lock whose stays have not begun, and begin later than this one's, the last
     to begin."""
     code_id: int | None = await session.scalar(

@@ -6,19 +6,16 @@ that no other waits for it; it is asked for again alone, and then waited for (`p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar
 
-from sqlalchemy import TextClause, text
-
-from pinqueue.db import Session
+from pinqueue.db import Row, Run
 from pinqueue.errors import StateChanged
-from pinqueue.lifecycle import CodeState, EventType, OperationKind, OperationState, sources_of
-from pinqueue.models import AccessCode, Base, Lock, Operation
-from pinqueue.store import Claimed
+from pinqueue.lifecycle import CodeState, EventType, OperationKind, sources_of
+from pinqueue.store import Claimed, ClaimedCode, ClaimedOperation
 
 T = TypeVar("T")
 
@@ -34,25 +31,33 @@ Answers: TypeAlias = Sequence[T | Exception | Elsewhere]
 """In the order of what was asked."""
 
 
-def _columns(model: type[Base]) -> list[str]:
-    return [column.name for column in model.__table__.columns]
-
-
-_OPERATION, _CODE, _LOCK = (_columns(model) for model in (Operation, AccessCode, Lock))
+_OPERATION, _CODE = (
+    [column.name for column in fields(kind)] for kind in (ClaimedOperation, ClaimedCode)
+)
 _ROWS = ", ".join(
-    f"{row}.{column}"
-    for row, columns in {"operation": _OPERATION, "code": _CODE, "lock": _LOCK}.items()
-    for column in columns
+    [f"operation.{column}" for column in _OPERATION]
+    + [f"code.{column}" for column in _CODE]
+    + ["lock.device_id", "lock.protocol"]
 )
 
 
-def _statements(query: str) -> dict[bool, TextClause]:
+def _statements(query: str) -> dict[bool, str]:
     """A statement that is patient, and one that is not: by that."""
     skips = {True: "", False: "SKIP LOCKED"}
     return {
-        patient: text(query.replace("{skip}", skip).replace("{rows}", _ROWS))
+        patient: query.replace("{skip}", skip).replace("{rows}", _ROWS)
         for patient, skip in skips.items()
     }
+
+
+def _array(values: Iterable[object]) -> str:
+    """Numbers, or moments, as PostgreSQL reads them: told as such one by one they cost a worker
+    more than all else in a statement."""
+    return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
+
+
+def _moments(values: Iterable[datetime]) -> str:
+    return _array(value.isoformat() for value in values)
 
 
 # Claiming
@@ -67,16 +72,15 @@ class Due:
     rescues: int
 
 
-async def due(session: Session, operation_ids: Sequence[int]) -> Sequence[Due | None]:
+_DUE = """
+SELECT id, access_code_id, rescues FROM operations
+WHERE id = ANY(%(ids)s::bigint[]) AND state || '' IN ('waiting', 'active') AND next_at <= now()
+"""
+
+
+async def due(run: Run, operation_ids: Sequence[int]) -> Sequence[Due | None]:
     """None where an alarm has nothing (more) to do."""
-    rows = await session.execute(
-        text("""
-            SELECT id, access_code_id, rescues FROM operations
-            WHERE id = ANY(:ids) AND state || '' IN ('waiting', 'active') AND next_at <= now()
-        """),
-        {"ids": operation_ids},
-    )
-    found = {row.id: Due(*row) for row in rows}
+    found = {row[0]: Due(*row) for row in await run(_DUE, {"ids": _array(operation_ids)})}
     return [found.get(id_) for id_ in operation_ids]
 
 
@@ -92,7 +96,7 @@ _CLAIM = _statements(
     """
 WITH asked AS MATERIALIZED (
     SELECT operation.id, operation.access_code_id, asked.job_id
-    FROM unnest(CAST(:operation_ids AS bigint[]), CAST(:job_ids AS bigint[])) asked (id, job_id)
+    FROM unnest(%(operation_ids)s::bigint[], %(job_ids)s::bigint[]) asked (id, job_id)
     JOIN operations operation USING (id)
 ), code AS MATERIALIZED (
     SELECT * FROM access_codes
@@ -100,14 +104,14 @@ WITH asked AS MATERIALIZED (
     ORDER BY id FOR NO KEY UPDATE {skip}
 ), operation AS MATERIALIZED (
     SELECT * FROM operations
-    WHERE id = ANY(:operation_ids) AND access_code_id = ANY(ARRAY(SELECT id FROM code))
+    WHERE id = ANY(%(operation_ids)s::bigint[]) AND access_code_id = ANY(ARRAY(SELECT id FROM code))
     FOR NO KEY UPDATE
 ), ready AS MATERIALIZED (
     SELECT operation.id, operation.kind, operation.epoch + 1 AS epoch, code.id AS code_id,
            code.state AS code_state, code.reservation_id, code.lock_id, asked.job_id,
            operation.state IN ('waiting', 'active') AND operation.next_at <= now()
            AND (operation.kind = 'generate'
-                OR code.state = ANY(:revocable) AND NOT EXISTS (
+                OR code.state = ANY(%(revocable)s::text[]) AND NOT EXISTS (
                     SELECT FROM operations other
                     WHERE other.access_code_id = code.id AND other.kind = 'generate'
                       AND other.state IN ('waiting', 'active'))) AS so
@@ -134,7 +138,7 @@ WITH asked AS MATERIALIZED (
 ), told AS (
     INSERT INTO audit_events
         (actor, event, reservation_id, access_code_id, operation_id, lock_id, detail)
-    SELECT 'worker', kind || '\\:started', reservation_id, code_id, id, lock_id,
+    SELECT 'worker', kind || ':started', reservation_id, code_id, id, lock_id,
            jsonb_build_object('epoch', epoch)
     FROM ready WHERE so
 )
@@ -148,24 +152,22 @@ LEFT JOIN locks lock ON lock.id = code.lock_id
 )
 
 
-async def claim(
-    session: Session, asked: Sequence[Ask], *, patient: bool
-) -> Answers[Claimed | None]:
+async def claim(run: Run, asked: Sequence[Ask], *, patient: bool) -> Answers[Claimed | None]:
     """Take operations, each with a new epoch, and move their codes to where they are worked on.
     Whoever held one with an older epoch can from now on record nothing.
 
     None for one that is closed, or not due any more; and for a revoke that has to cancel a generate
     operation first, or whose code was never begun: `store.claim_operation` is for that.
     """
-    rows = await session.execute(
+    rows = await run(
         _CLAIM[patient],
         {
-            "operation_ids": [one.operation_id for one in asked],
-            "job_ids": [one.job_id for one in asked],
-            "revocable": [*sources_of(CodeState.REVOKING), CodeState.REVOKING],
+            "operation_ids": _array(one.operation_id for one in asked),
+            "job_ids": _array(one.job_id for one in asked),
+            "revocable": _array([*sources_of(CodeState.REVOKING), CodeState.REVOKING]),
         },
     )
-    found = {id_: _claimed(*row) for id_, *row in rows}
+    found = {row[0]: _claimed(*row[1:]) for row in rows}
     return [found.get(one.operation_id) for one in asked]
 
 
@@ -175,18 +177,16 @@ def _claimed(elsewhere: bool, so: bool, now: datetime, *columns: Any) -> Claimed
         return HELD
     if not so:
         return None
-    values = iter(columns)
-    operation = Operation(**dict(zip(_OPERATION, values, strict=False)))
-    code = AccessCode(**dict(zip(_CODE, values, strict=False)))
-    lock = Lock(**dict(zip(_LOCK, values, strict=False)))
-    operation.state, operation.claimed_at = OperationState.ACTIVE, now
+    operation = ClaimedOperation(*columns[: len(_OPERATION)])
+    code = ClaimedCode(*columns[len(_OPERATION) : -2])
     operation.epoch += 1
     operation.first_claimed_at = operation.first_claimed_at or now
     if operation.kind == OperationKind.REVOKE:
-        code.state, code.failed_at = CodeState.REVOKING, None
+        code.state = CodeState.REVOKING
     elif code.state in (CodeState.SCHEDULED, CodeState.FAILED):
-        code.state, code.failed_at = CodeState.GENERATING, None
-    return Claimed(operation, code, lock, now)
+        code.state = CodeState.GENERATING
+    device_id, protocol = columns[-2:]
+    return Claimed(operation, code, device_id, protocol, now)
 
 
 # Recording what came of a claim, while it is ours
@@ -237,25 +237,25 @@ class Completed:
     """Whether an endpoint wants to be told of it."""
 
 
-def _of_mine(query: str, **columns: str) -> dict[bool, TextClause]:
+def _of_mine(query: str, **columns: str) -> dict[bool, str]:
     """A statement on `mine`, each of which has these columns besides, of these types."""
-    more = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in columns.items())
+    more = ", ".join(f"%({name})s::{type_}[]" for name, type_ in columns.items())
     return _statements(_MINE.format(skip="{skip}", more=more, named=", ".join(columns)) + query)
 
 
 _MINE = """
 WITH code AS MATERIALIZED (
-    SELECT * FROM access_codes WHERE id = ANY(:code_ids)
+    SELECT * FROM access_codes WHERE id = ANY(%(code_ids)s::bigint[])
     ORDER BY id FOR NO KEY UPDATE {skip}
 ), operation AS MATERIALIZED (
     SELECT id, state, epoch FROM operations
-    WHERE id = ANY(:ids) AND access_code_id = ANY(ARRAY(SELECT id FROM code))
+    WHERE id = ANY(%(ids)s::bigint[]) AND access_code_id = ANY(ARRAY(SELECT id FROM code))
     FOR NO KEY UPDATE
 ), mine AS MATERIALIZED (
     SELECT asked.*, code.state, code.reservation_id, code.lock_id, code.starts_at, code.ends_at,
            operation.state = 'active' AND operation.epoch = asked.epoch AS ours
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:epochs AS bigint[]), CAST(:code_ids AS bigint[]),
-                CAST(:ats AS timestamptz[]), {more}) asked (id, epoch, code_id, at, {named})
+    FROM unnest(%(ids)s::bigint[], %(epochs)s::bigint[], %(code_ids)s::bigint[],
+                %(ats)s::timestamptz[], {more}) asked (id, epoch, code_id, at, {named})
     JOIN code ON code.id = asked.code_id JOIN operation ON operation.id = asked.id
 )
 """
@@ -285,7 +285,7 @@ SELECT code_id, ours, starts_at, ends_at, nearer_arrival FROM turn
 _ACCEPT = _of_mine(
     """
 , sent AS MATERIALIZED (
-    SELECT *, ours AND state = ANY(:sendable) AS so FROM mine
+    SELECT *, ours AND state = ANY(%(sendable)s::text[]) AS so FROM mine
 ), wrote AS (
     UPDATE access_codes
     SET remote_id = sent.remote_id, create_in_doubt_since = NULL, state = 'sent',
@@ -293,7 +293,7 @@ _ACCEPT = _of_mine(
     FROM sent WHERE access_codes.id = sent.code_id AND sent.so
 ), told AS (
     INSERT INTO audit_events (actor, event, reservation_id, access_code_id, operation_id, lock_id)
-    SELECT 'worker', 'code\\:sent', reservation_id, code_id, id, lock_id FROM sent WHERE so
+    SELECT 'worker', 'code:sent', reservation_id, code_id, id, lock_id FROM sent WHERE so
 )
 SELECT code_id, so AS ours FROM sent
 """,
@@ -301,8 +301,12 @@ SELECT code_id, so AS ours FROM sent
 )
 _COMPLETE = _of_mine(
     """
-, seen AS MATERIALIZED (
-    SELECT *, ours AND starts_at = told_starts_at AND ends_at = told_ends_at AS so FROM mine
+, looked AS MATERIALIZED (
+    SELECT *, ours AND starts_at = told_starts_at AND ends_at = told_ends_at AS fits,
+           EXISTS (SELECT FROM endpoints WHERE enabled AND %(event)s = ANY(events)) AS wanted
+    FROM mine
+), seen AS MATERIALIZED (
+    SELECT *, fits AND (%(telling)s OR NOT wanted) AS so FROM looked
 ), active AS (
     UPDATE access_codes SET state = 'active', active_at = seen.at
     FROM seen WHERE access_codes.id = seen.code_id AND seen.so AND seen.state = 'sent'
@@ -317,80 +321,76 @@ _COMPLETE = _of_mine(
       AND tries.outcome IS NULL
 ), told AS (
     INSERT INTO audit_events (actor, event, reservation_id, access_code_id, operation_id, lock_id)
-    SELECT 'worker', 'code\\:active', reservation_id, code_id, id, lock_id FROM seen WHERE so
+    SELECT 'worker', 'code:active', reservation_id, code_id, id, lock_id FROM seen WHERE so
 )
-SELECT code_id, ours, so AS fits,
-       EXISTS (SELECT FROM endpoints WHERE enabled AND :event = ANY(events)) AS wanted
-FROM seen
+SELECT code_id, ours, fits, wanted FROM seen
 """,
     told_starts_at="timestamptz",
     told_ends_at="timestamptz",
 )
 
 
-async def intend(session: Session, asked: Sequence[Intent], *, patient: bool) -> Answers[Intended]:
-    rows = await _write(session, _INTEND[patient], asked, pin_hash=[one.pin_hash for one in asked])
-    return [
-        Intended(row.starts_at, row.ends_at, row.nearer_arrival) if _is_row(row) else row
-        for row in rows
-    ]
+async def intend(run: Run, asked: Sequence[Intent], *, patient: bool) -> Answers[Intended]:
+    answers = await _write(run, _INTEND[patient], asked, pin_hash=[one.pin_hash for one in asked])
+    return [Intended(*row) if isinstance(row, tuple) else row for row in answers]
 
 
-async def accept(session: Session, asked: Sequence[Accepted], *, patient: bool) -> Answers[None]:
+async def accept(run: Run, asked: Sequence[Accepted], *, patient: bool) -> Answers[None]:
     """generating or active → sent."""
-    rows = await _write(
-        session,
+    answers = await _write(
+        run,
         _ACCEPT[patient],
         asked,
-        remote_id=[one.remote_id for one in asked],
-        sendable=[*sources_of(CodeState.SENT), CodeState.SENT],
+        remote_id=_array(one.remote_id for one in asked),
+        sendable=_array([*sources_of(CodeState.SENT), CodeState.SENT]),
     )
-    return [None if _is_row(row) else row for row in rows]
+    return [None if isinstance(row, tuple) else row for row in answers]
 
 
-async def complete(session: Session, asked: Sequence[Seen], *, patient: bool) -> Answers[Completed]:
-    """sent → active, and the operation completed."""
-    rows = await _write(
-        session,
+async def complete(
+    run: Run, asked: Sequence[Seen], *, patient: bool, telling: bool
+) -> Answers[Completed]:
+    """sent → active, and the operation completed. Unless the caller is `telling` whoever wants to
+    be told in the same transaction, nothing is written down of what somebody wants to be told."""
+    answers = await _write(
+        run,
         _COMPLETE[patient],
         asked,
-        told_starts_at=[one.claim.code.starts_at for one in asked],
-        told_ends_at=[one.claim.code.ends_at for one in asked],
+        told_starts_at=_moments(one.claim.code.starts_at for one in asked),
+        told_ends_at=_moments(one.claim.code.ends_at for one in asked),
         event=EventType.CODE_ACTIVE,
+        telling=telling,
     )
-    return [Completed(row.fits, row.wanted) if _is_row(row) else row for row in rows]
+    return [Completed(*row) if isinstance(row, tuple) else row for row in answers]
 
 
 async def _write(
-    session: Session,
-    statement: TextClause,
+    run: Run,
+    statement: str,
     asked: Sequence[Intent] | Sequence[Accepted] | Sequence[Seen],
     **parameters: object,
-) -> list[Any]:
-    """For each that was asked: a row of what the statement says, HELD, or StateChanged where the
-    claim is not ours any more."""
-    rows = await session.execute(
+) -> list[Row | Exception | Elsewhere]:
+    """For each that was asked: what the statement says of it, HELD, or StateChanged where the claim
+    is not ours any more."""
+    rows = await run(
         statement,
         {
-            "ids": [one.claim.operation.id for one in asked],
-            "epochs": [one.claim.operation.epoch for one in asked],
-            "code_ids": [one.claim.code.id for one in asked],
-            "ats": [one.at for one in asked],
+            "ids": _array(one.claim.operation.id for one in asked),
+            "epochs": _array(one.claim.operation.epoch for one in asked),
+            "code_ids": _array(one.claim.code.id for one in asked),
+            "ats": _moments(one.at for one in asked),
             **parameters,
         },
     )
-    found = {row.code_id: row for row in rows}
+    found = {row[0]: row[1:] for row in rows}
     return [_answer(found.get(one.claim.code.id), one.claim) for one in asked]
 
 
-def _answer(row: Any, claim: Claimed) -> Any:
+def _answer(row: Row | None, claim: Claimed) -> Row | Exception | Elsewhere:
     if row is None:
         return HELD
-    if not row.ours:
+    ours, *found = row
+    if not ours:
         what = f"operation {claim.operation.id} was taken over or is no longer wanted"
         return StateChanged(what)
-    return row
-
-
-def _is_row(answer: object) -> bool:
-    return not isinstance(answer, Exception | Elsewhere)
+    return tuple(found)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from pinqueue import store
 from pinqueue.bench import crowd
 from pinqueue.config import Settings
-from pinqueue.db import Database, driver_connection
+from pinqueue.db import Database, Row, driver_connection
 from pinqueue.errors import DatabaseUnavailable, PinQueueError, StateChanged
 from pinqueue.ledger import Ledger
 from pinqueue.operations import Workbench
@@ -80,8 +80,7 @@ async def test_a_claim_gives_the_rows_as_they_are_in_the_database(
     async with bench.db.transaction() as session:
         operation, code = await store.hold_claim(session, first)
         for given, kept in ((first.operation, operation), (first.code, code)):
-            columns = [column.name for column in type(kept).__table__.columns]
-            assert {c: getattr(given, c) for c in columns} == {c: getattr(kept, c) for c in columns}
+            assert asdict(given) == {name: getattr(kept, name) for name in asdict(given)}
 
 
 async def test_who_finds_a_code_in_other_hands_waits_for_it_and_nobody_else_does(
@@ -196,17 +195,17 @@ async def written(ledger: Ledger, step: str, claim: Claimed) -> object:
 
 @contextmanager
 def overheard(db: Database) -> Iterator[list[tuple[str, Any]]]:
-    """The statements that are run meanwhile, with their parameters."""
+    """The statements that are run meanwhile, each at once, with their parameters."""
     heard: list[tuple[str, Any]] = []
+    run = db.at_once
 
-    def hear(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+    async def hear(statement: str, parameters: Mapping[str, Any]) -> list[Row]:
         heard.append((statement, parameters))
+        return await run(statement, parameters)
 
-    event.listen(db.engine.sync_engine, "before_cursor_execute", hear)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(db, "at_once", hear)
         yield heard
-    finally:
-        event.remove(db.engine.sync_engine, "before_cursor_execute", hear)
 
 
 async def pages(db: Database, statement: str, parameters: Any) -> int:
