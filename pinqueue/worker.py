@@ -48,9 +48,9 @@ HEARTBEAT_EVERY = 2.0
 GRACEFUL_STOP = 15.0
 STUCK_AFTER = 120.0
 """Seconds without a turn of the event loop after which the process ends itself."""
-AT_THE_DATABASE = 12
+AT_THE_DATABASE = 11
 """Connections for operations, however many there are: most of their time they are at the door, and
-what they write down at the same time goes over one."""
+what they write down at the same time goes over one of its own."""
 BESIDE_AT_A_TIME = 4
 """Deliveries, and bookings fetched: other people's servers, beside the operations."""
 RESTART_AFTER = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one repeats
