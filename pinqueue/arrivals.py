@@ -30,6 +30,9 @@ log = logs.get(__name__)
 
 BATCH_WITHIN = 1.0
 """Seconds. A connection that hangs must not hold up all that come after: they get another."""
+ANOTHER_FOR = 5
+"""So many that wait are written down beside the batch that is under way: while that one waits for
+the disk, the processors have time for another. Fewer are not worth a transaction of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ class Arrivals:
     def __init__(self, db: Database, planner: Planner) -> None:
         self._db = db
         self._planner = planner
-        self._together: Together[Arrival, bool] = Together(self._take)
+        self._together: Together[Arrival, bool] = Together(self._take, another_for=ANOTHER_FOR)
 
     async def take(self, arrival: Arrival) -> bool:
         """Whether it was a new stay, which is committed now with all that it causes."""

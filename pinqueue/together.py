@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Generic, TypeVar
 
 Asked = TypeVar("Asked")
@@ -20,15 +21,19 @@ class Together(Generic[Asked, Answer]):
     def __init__(
         self,
         call: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | Exception]]],
-        turn: asyncio.Lock | None = None,
+        turn: AbstractAsyncContextManager[object] | None = None,
+        *,
+        another_for: int | None = None,
     ) -> None:
         """`call` gives an answer for each that is asked, in that order; an exception among them is
         raised where it was asked, and one that it raises, everywhere. Of those that share a `turn`
-        one calls at a time: the more come together at each of them."""
+        one calls at a time: the more come together at each of them. Once as many as `another_for`
+        wait, a second call begins beside the first."""
         self._call = call
-        self._turn = turn or asyncio.Lock()
+        self._turn = turn or nullcontext()
+        self._another_for = another_for
         self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
-        self._calling: asyncio.Task[None] | None = None
+        self._calling: set[asyncio.Task[None]] = set()
 
     async def ask(self, asked: Asked) -> Answer:
         return await self.begin(asked)
@@ -37,13 +42,22 @@ class Together(Generic[Asked, Answer]):
         """The answer to come. Who does not wait for it takes it from nobody else."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
-        if self._calling is None:
-            self._calling = asyncio.create_task(self._call_until_none_waits())
+        if self._enough_wait(calls=len(self._calling)):
+            # Held here, or the event loop would let it go. It takes itself out of these: a callback
+            # would come too late for who asks in between.
+            self._calling.add(asyncio.create_task(self._call_while_enough_wait()))
         return answer
 
-    async def _call_until_none_waits(self) -> None:
+    def _enough_wait(self, *, calls: int) -> bool:
+        """For a call beside so many others."""
+        if calls == 0:
+            return bool(self._waiting)
+        wanted = self._another_for
+        return calls == 1 and wanted is not None and len(self._waiting) >= wanted
+
+    async def _call_while_enough_wait(self) -> None:
         try:
-            while self._waiting:
+            while self._enough_wait(calls=len(self._calling) - 1):
                 async with self._turn:
                     batch, self._waiting = self._waiting, []
                     answers = await self._answers([asked for asked, _ in batch])
@@ -55,7 +69,9 @@ class Together(Generic[Asked, Answer]):
                     else:
                         waiting.set_result(answer)
         finally:
-            self._calling = None
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  # a coroutine runs in a task
+            self._calling.discard(task)
 
     async def _answers(self, asked: Sequence[Asked]) -> Sequence[Answer | Exception]:
         try:

@@ -44,6 +44,31 @@ async def test_who_asks_during_a_call_is_answered_by_the_next_one() -> None:
     assert counter.calls == [[1], [2, 3]]
 
 
+async def test_once_enough_wait_a_second_call_begins_beside_the_first_and_no_third() -> None:
+    counter = Counter()
+    together = Together(counter.double, another_for=3)
+    tasks = await asked(together, 1)
+    tasks += await asked(together, 2, 3)
+    assert counter.calls == [[1]]
+    tasks += await asked(together, 4)
+    tasks += await asked(together, 5, 6, 7, 8)
+    assert counter.calls == [[1], [2, 3, 4]]
+    counter.go_on.set()
+    assert await asyncio.gather(*tasks) == [2 * number for number in range(1, 9)]
+    assert counter.calls == [[1], [2, 3, 4], [5, 6, 7, 8]]
+
+
+async def test_who_asks_as_a_call_ends_is_answered_all_the_same() -> None:
+    counter = Counter()
+    counter.go_on.set()
+    together = Together(counter.double)
+
+    async def ask_twice(number: int) -> int:
+        return await together.ask(await together.ask(number))
+
+    assert await asyncio.gather(*map(ask_twice, range(6))) == [4 * one for one in range(6)]
+
+
 async def test_an_exception_among_the_answers_is_raised_where_it_was_asked() -> None:
     counter = Counter()
     counter.go_on.set()
