@@ -11,8 +11,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from procrastinate.sql import queries
-from procrastinate.types import JobToDefer
 
 from pinqueue import store
 from pinqueue.arrivals import Arrival, Arrivals
@@ -286,12 +284,3 @@ def reads(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield plan
     for inner in plan.get("Plans", ()):
         yield from reads(inner)
-
-
-def test_procrastinate_is_told_of_jobs_as_it_tells_itself() -> None:
-    """Should a new release fail here: `store.arrivals` defers by the same function of its schema,
-    whose jobs have these parts in this order."""
-    assert "procrastinate_defer_jobs_v1(" in queries["defer_jobs"]
-    assert list(JobToDefer.__annotations__) == [
-        *("queue_name", "task_name", "priority", "lock", "queueing_lock", "args", "scheduled_at")
-    ]

@@ -31,10 +31,15 @@ LOOP = (
 )
 STOP = "Ringer gives back what it fetched and did not hand out when these end"
 LISTEN = "Ringer.listen_for_jobs rings through the same callback, in the same words"
+DEFER = (
+    "store.arrivals calls the same function of its schema: has a job to defer the same parts in the"
+    " same order, and do its ids come back in the order of the jobs?"
+)
 UNCOUNTED = "UncountedRinger leaves it out"
 
 KNOWN: list[tuple[Any, str, str]] = [
     (SchemaManager.get_schema, "c70ec4b400a6", SCHEMA),
+    (sql.queries["defer_jobs"], "9866d38e4359", DEFER),
     (sql.queries["fetch_job"], "cdfaf3640359", FETCH),
     (JobManager.fetch_job, "eb92906b55c1", FETCH),
     (sql.queries["finish_job"], "46012253eb46", FINISH),
