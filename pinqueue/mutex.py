@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import sql
 
 from pinqueue import lines, logs
 from pinqueue.errors import DatabaseUnavailable
@@ -33,8 +32,10 @@ NAMESPACE = 0x50510000_00000000  # "PQ": keeps our keys apart from other program
 LIVING = 0x50510004_00000000
 """The same of workers that live, by their id at Procrastinate."""
 
-_EACH = sql.SQL(
-    "SELECT {}(key) FROM unnest(%s::bigint[]) WITH ORDINALITY asked (key, place) ORDER BY place"
+_EACH = b"FROM unnest(%s::bigint[]) WITH ORDINALITY asked (key, place) ORDER BY place"
+LOCK, UNLOCK = (
+    b"SELECT pg_try_advisory_lock(key) " + _EACH,
+    b"SELECT pg_advisory_unlock(key) " + _EACH,
 )
 
 
@@ -55,8 +56,8 @@ class Mutex:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
         self._living: tuple[psycopg.AsyncConnection[Any], int] | None = None
-        self._locks: Together[int, bool] = Together(partial(self._ask, "pg_try_advisory_lock"))
-        self._unlocks: Together[int, bool] = Together(partial(self._ask, "pg_advisory_unlock"))
+        self._locks: Together[int, bool] = Together(partial(self._ask, LOCK))
+        self._unlocks: Together[int, bool] = Together(partial(self._ask, UNLOCK))
 
     @asynccontextmanager
     async def hold(self, access_code_id: int) -> AsyncIterator[bool]:
@@ -98,7 +99,7 @@ class Mutex:
     async def _live_as(self, worker_id: int) -> None:
         connection = await self._connected()
         if self._living == (connection, worker_id):
-            await self._ask("pg_try_advisory_lock", [])  # whether the connection is still there
+            await self._ask(LOCK, [])  # whether the connection is still there
             return
         if self._living is not None and self._living[0] is connection:
             await _to_the_end(self._unlocks.begin(LIVING + self._living[1]))
@@ -123,10 +124,9 @@ class Mutex:
             # The session is gone and its locks with it: there is nothing left to release.
             log.warning("lock-was-lost", access_code_id=access_code_id, reason=str(error))
 
-    async def _ask(self, function: str, keys: Sequence[int]) -> Sequence[bool]:
+    async def _ask(self, query: bytes, keys: Sequence[int]) -> Sequence[bool]:
         connection = await self._connected()
         try:
-            query = _EACH.format(sql.Identifier(function))
             cursor = await connection.execute(query, (list(keys),))
             return [got for (got,) in await cursor.fetchall()]
         except psycopg.OperationalError as error:

@@ -10,17 +10,20 @@ others bring.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import procrastinate
 import psycopg
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback
+from psycopg_pool import AsyncConnectionPool
 
 from pinqueue import lines, logs
 from pinqueue.lines import KEEPALIVE, WORKER_LIMITS
@@ -38,6 +41,8 @@ LIMITS = {**WORKER_LIMITS, "enable_sort": "off"}
 and sort the few it thinks to find, rather than take the one that has them in order."""
 AGAIN_AFTER = 0.01
 """Seconds, where all that was due was just being taken by other workers."""
+SURE_FOR = 1.0
+"""Seconds that a connection is taken to be there after it was."""
 WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if need be
 
 _TAKE = """
@@ -140,8 +145,21 @@ def app(
         await connection.set_autocommit(True)
         lines.note(connection)
 
+    checked: WeakKeyDictionary[psycopg.AsyncConnection[Any], float] = WeakKeyDictionary()
+
+    async def check(connection: psycopg.AsyncConnection[Any]) -> None:
+        # In a burst each is taken a hundred times a second: asked each time whether it is there,
+        # the server would do as much to say so as to write a job's end.
+        if time.monotonic() - checked.get(connection, 0.0) > SURE_FOR:
+            await AsyncConnectionPool.check_connection(connection)
+            checked[connection] = time.monotonic()
+
+    def pool(**given: Any) -> AsyncConnectionPool[psycopg.AsyncConnection[Any]]:
+        return AsyncConnectionPool(**{**given, "check": check})
+
     made = procrastinate.App(
         connector=procrastinate.PsycopgConnector(
+            pool_factory=pool,
             conninfo=url,
             kwargs={
                 **KEEPALIVE,

@@ -45,6 +45,7 @@ HOMES = {
     "procrastinate": "alarms ringing tasks worker",
     "prometheus_client": "metrics",
     "psycopg": "config lines db mutex ringing worker embedded bench",
+    "psycopg_pool": "ringing",
     "pydantic": "api config webhooks",
     "pydantic_core": "api webhooks",
     "pydantic_settings": "config",
