@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +13,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL, event
 from sqlalchemy.engine import Connection, ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -20,6 +22,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.pool import ConnectionPoolEntry as PoolRecord
 
 from pinqueue import lines, logs
 from pinqueue.errors import DatabaseUnavailable
@@ -61,7 +64,6 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=1.0 if limits is WEB_LIMITS else 30.0,
-            pool_pre_ping=True,
             pool_use_lifo=True,  # what is not needed falls idle, and is ended by the server
             hide_parameters=True,  # an error must not print the row it failed on
             connect_args={
@@ -73,6 +75,8 @@ class Database:
         )
         event.listen(self.engine.sync_engine, "handle_error", _forget_the_row)
         event.listen(self.engine.sync_engine, "begin", self._limit)
+        event.listen(self.engine.sync_engine, "checkin", _note_use)
+        event.listen(self.engine.sync_engine, "checkout", self._insist_alive)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         looking = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._looks = async_sessionmaker(looking, expire_on_commit=False)
@@ -163,6 +167,20 @@ class Database:
             line.prepare_threshold = None
         return line
 
+    def _insist_alive(self, line: DBAPIConnection, record: PoolRecord, _: object) -> None:
+        """Before a connection is handed out; one that has died is replaced, and all others with
+        it. One that was in use just now is not asked for an answer, which takes a fifth of the time
+        of a transaction: had its server hung up, there would be something to read."""
+        used_at = record.info.get(_USED_AT)
+        if used_at is None:  # it is new
+            return
+        try:
+            lately = time.monotonic() - used_at < USED_JUST_NOW
+            if not (lately and _has_nothing_to_say(record.driver_connection)):
+                self.engine.dialect.do_ping(line)
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error
+
     def _limit(self, connection: Connection) -> None:
         """Behind a pooler a session has no limits of ours: each transaction brings its own."""
         if self._pooled:
@@ -172,6 +190,23 @@ class Database:
 def _set_for(transaction: str, limits: Mapping[str, str]) -> str:
     settings = (f"set_config('{name}', '{value}', {transaction})" for name, value in limits.items())
     return f"SELECT {', '.join(settings)}"
+
+
+_USED_AT = "used_at"
+USED_JUST_NOW = 0.01
+"""Seconds."""
+
+
+def _has_nothing_to_say(connection: Any) -> bool:
+    if not hasattr(select, "poll"):  # another system than ours: it is asked each time
+        return False
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)
+
+
+def _note_use(_: object, record: PoolRecord) -> None:
+    record.info[_USED_AT] = time.monotonic()
 
 
 @contextmanager
