@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -176,7 +175,7 @@ class Database:
             return
         try:
             lately = time.monotonic() - used_at < USED_JUST_NOW
-            if not (lately and _has_nothing_to_say(record.driver_connection)):
+            if not (lately and lines.has_nothing_to_say(record.driver_connection)):
                 self.engine.dialect.do_ping(line)
         except psycopg.Error as error:
             raise InvalidatePoolError from error
@@ -195,14 +194,6 @@ def _set_for(transaction: str, limits: Mapping[str, str]) -> str:
 _USED_AT = "used_at"
 USED_JUST_NOW = 0.01
 """Seconds."""
-
-
-def _has_nothing_to_say(connection: Any) -> bool:
-    if not hasattr(select, "poll"):  # another system than ours: it is asked each time
-        return False
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return not waiting.poll(0)
 
 
 def _note_use(_: object, record: PoolRecord) -> None:

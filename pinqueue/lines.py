@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -114,6 +115,16 @@ async def is_pooled(line: psycopg.AsyncConnection[Any]) -> bool:
 def note(connection: psycopg.AsyncConnection[Any]) -> None:
     """Have this line hung up when the server is found silent."""
     _open.add(connection)
+
+
+def has_nothing_to_say(connection: Any) -> bool:
+    """Of one that is at rest: had its server hung up, there would be something to read. Raises
+    psycopg.OperationalError where it is closed."""
+    if not hasattr(select, "poll"):  # another system than ours: it is asked each time
+        return False
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)
 
 
 async def watch(url: str) -> None:

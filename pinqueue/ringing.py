@@ -150,7 +150,8 @@ def app(
     async def check(connection: psycopg.AsyncConnection[Any]) -> None:
         # In a burst each is taken a hundred times a second: asked each time whether it is there,
         # the server would do as much to say so as to write a job's end.
-        if time.monotonic() - checked.get(connection, 0.0) > SURE_FOR:
+        lately = time.monotonic() - checked.get(connection, 0.0) < SURE_FOR
+        if not (lately and lines.has_nothing_to_say(connection)):
             await AsyncConnectionPool.check_connection(connection)
             checked[connection] = time.monotonic()
 
