@@ -39,6 +39,10 @@ WIPED = "pin_sealed = NULL, pin_hash = NULL"
 ON_LOCK = "pin_hash = 'h', remote_id = 7"
 
 BROKEN = {
+    # one schema, which says once whom it serves
+    "ck_schema_support_one_row": (
+        "INSERT INTO schema_support (id, oldest_revision) VALUES (false, '0001')"
+    ),
     # one PIN opens one door for one guest
     "uq_access_codes_pin_in_use": CODE_1.format("pin_fingerprint = '\\x02'"),
     "uq_access_codes_one_per_stay_and_lock": CODE_1.format("reservation_id = 'r2'"),
