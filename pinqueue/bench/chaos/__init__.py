@@ -34,7 +34,7 @@ from pinqueue.simulator import Control
 STRIKES = {**FAULTS, **LINKS, **LIES}
 WORKERS, DOORS = 4, 20
 ARRIVE_EVERY = 0.25
-BETWEEN = (0.0, 0.6)
+BETWEEN = (0.0, 0.3)
 """Seconds from the first sign of work after a strike to the next strike."""
 LOOK_EVERY = 1.0
 WORK_WITHIN = 30.0
@@ -218,7 +218,7 @@ async def _some_work(deployment: Deployment) -> None:
         while await deployment.value(tries) == before:
             if asyncio.get_running_loop().time() > deadline:
                 return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 async def _some_answer(guests: Guests) -> None:
