@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -224,12 +225,15 @@ def no_advisory_lock_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     server = request.getfixturevalue("server")
     name = make_url(request.getfixturevalue("database_url")).database
     yield
-    left = server.connection.execute(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = %s)",
-        [name],
-    ).fetchone()
-    assert left == (0,), f"advisory locks left behind: {left}"
+    # A session that was closed a moment ago may not have ended at the server yet.
+    deadline = time.monotonic() + 5.0
+    while left := server.connection.execute(HELD_LOCKS, [name]).fetchall():
+        assert time.monotonic() < deadline, f"advisory locks left behind: {left}"
+        time.sleep(0.01)
 
 
+HELD_LOCKS = """
+    SELECT classid, objid, pid FROM pg_locks WHERE locktype = 'advisory'
+      AND database = (SELECT oid FROM pg_database WHERE datname = %s)
+"""
 PYTHON = sys.executable
