@@ -181,12 +181,16 @@ async def _strike(
     arriving = asyncio.create_task(guests.arrive(ARRIVE_EVERY, enough))
     leaving = asyncio.create_task(guests.leave(deployment))
     looking = asyncio.create_task(_look_for_parts(deployment, in_part))
+    at_work = (arriving, leaving, looking)
     try:
         for number in range(1, strikes + 1):
             fault = havoc.random.choice(chosen)
             await (_some_answer(guests) if fault == KILL_WEB else _some_work(deployment))
             await asyncio.sleep(havoc.random.uniform(*BETWEEN))
             await havoc.strike(fault, STRIKES)
+            for task in at_work:
+                if task.done():
+                    task.result()  # it ends by itself only where the bench is broken
             if number % 50 == 0:
                 tell(f"  {number} strikes, {len(guests.taken)} guests, {len(guests.left)} left")
         await havoc.end()
@@ -195,7 +199,6 @@ async def _strike(
         tell(f"  the last strike was; {len(guests.taken)} guests are to be gone")
         return await _settle(deployment, guests, havoc), in_part
     finally:
-        at_work = (arriving, leaving, looking)
         for task in at_work:
             task.cancel()
         await asyncio.gather(*at_work, return_exceptions=True)

@@ -110,6 +110,8 @@ class Guests:
                 self.answered.set()
                 if answer.is_success:
                     return
-            except httpx2.HTTPError:
-                pass  # nobody is there, or who was there is gone
+            except (httpx2.HTTPError, OSError):
+                # Nobody is there, or who was there is gone; amid its connecting that is raised as
+                # the system tells it.
+                pass
             await asyncio.sleep(SEND_AGAIN_AFTER)
