@@ -23,7 +23,7 @@ from pinqueue.operations import Workbench
 from pinqueue.store import Claimed
 from pinqueue.store.claims import Accepted, Intent, Seen
 from tests import factories
-from tests.operating import book, cancel, code_of, execute, operation_of
+from tests.operating import book, cancel, code_of, execute, operation_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -258,3 +258,21 @@ async def test_pages_are_counted_with_eyes_that_see(bench: Workbench, database_u
     crowd.fill(database_url, 100_000)
     every = "SELECT count(*) FROM operations WHERE last_error IS NULL"
     assert await pages(bench.db, every, None) > 1000
+
+
+async def test_a_statement_that_is_cancelled_or_broken_does_not_keep_the_next_from_being_written(
+    bench: Workbench,
+) -> None:
+    async def asleep() -> bool:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        return bool(await factories.value(bench.db, query))
+
+    sleeping = asyncio.create_task(bench.db.at_once("SELECT pg_sleep(30)", {}))
+    await until(asleep)
+    sleeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sleeping
+    assert await bench.db.at_once("SELECT 1", {}) == [(1,)]
+    with pytest.raises(DatabaseUnavailable):
+        await bench.db.at_once("SELECT pg_terminate_backend(pg_backend_pid())", {})
+    assert await bench.db.at_once("SELECT 1", {}) == [(1,)]
