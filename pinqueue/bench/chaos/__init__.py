@@ -19,7 +19,7 @@ from pinqueue import inventory, jobs
 from pinqueue.bench.chaos.disk import FULL_DISK, no_disk, small_disk
 from pinqueue.bench.chaos.failover import Pair
 from pinqueue.bench.chaos.guests import SOURCE, Guests
-from pinqueue.bench.chaos.havoc import FAULTS, GRACE, KILL_WEB, LATEST, WEB, Havoc
+from pinqueue.bench.chaos.havoc import FAULTS, GRACE, KILL_WEB, LATEST, Havoc
 from pinqueue.bench.chaos.ledgers import compare, left_behind, look_for_parts
 from pinqueue.bench.chaos.lies import LATE, LIES
 from pinqueue.bench.chaos.links import FAILOVER, LINKS, roads
@@ -32,7 +32,7 @@ from pinqueue.processes import answering, free_port
 from pinqueue.simulator import Control
 
 STRIKES = {**FAULTS, **LINKS, **LIES}
-WORKERS, DOORS = 4, 20
+WEBS, WORKERS, DOORS = 3, 4, 20
 ARRIVE_EVERY = 0.25
 BETWEEN = (0.0, 0.3)
 """Seconds from the first sign of work after a strike to the next strike."""
@@ -71,9 +71,10 @@ async def run(
         deployment = await stack.enter_async_context(place.deployment(SETTINGS, by.lead))
         rig = Rig(place.folder / "rig", chosen, beside)
         tell(f"{strikes} strikes of {', '.join(chosen)}, seed {seed}")
-        async with _house(deployment, rig) as (guests, control, workers):
+        async with _house(deployment, rig) as (guests, control, webs, workers):
             dice = random.Random(seed)  # noqa: S311
-            havoc = Havoc(place, deployment, control, workers, guests.listings, dice, rig, by, disk)
+            doors = guests.listings
+            havoc = Havoc(place, deployment, control, webs, workers, doors, dice, rig, by, disk)
             havoc.make_cloud_lie(seed)
             by_hand, in_part = await _strike(deployment, guests, havoc, chosen, strikes, tell)
             verdict = await compare(deployment, control, guests, havoc.over, in_part)
@@ -109,10 +110,10 @@ def _chosen(faults: Sequence[str], tell: Callable[[str], None]) -> list[str]:
 @asynccontextmanager
 async def _house(
     deployment: Deployment, rig: Rig
-) -> AsyncIterator[tuple[Guests, Control, list[str]]]:
-    """A simulated cloud with doors, a web process and workers, each kept up as a service manager
+) -> AsyncIterator[tuple[Guests, Control, list[str], list[str]]]:
+    """A simulated cloud with doors, web processes and workers, each kept up as a service manager
     keeps them up."""
-    cloud, port, children = deployment.settings.tuya_url, free_port(), deployment.children
+    cloud, children = deployment.settings.tuya_url, deployment.children
     doors = [f"door-{number}" for number in range(DOORS)]
     await children.start("simulator", "simulator", f"--port={urlsplit(cloud).port}")
     await answering(f"{cloud}/_sim/clock", children)
@@ -123,7 +124,11 @@ async def _house(
             control.state(door, asleep=False)
         signer = Webhook(await _set_up(deployment, doors))
         workers = [f"worker-{number}" for number in range(WORKERS)]
-        commands = {WEB: ["web", f"--port={port}"], **{name: ["worker"] for name in workers}}
+        ports = {f"web-{number}": free_port() for number in range(WEBS)}
+        commands = {
+            **{name: ["web", f"--port={port}"] for name, port in ports.items()},
+            **{name: ["worker"] for name in workers},
+        }
         keeping = [
             asyncio.create_task(
                 children.keep_up(
@@ -137,7 +142,8 @@ async def _house(
         ]
         try:
             await deployment.until(partial(_all_work, deployment), "all workers work", within=60)
-            yield Guests(f"http://127.0.0.1:{port}", signer, doors), control, workers
+            urls = [f"http://127.0.0.1:{port}" for port in ports.values()]
+            yield Guests(urls, signer, doors), control, list(ports), workers
         finally:
             for kept in keeping:
                 kept.cancel()

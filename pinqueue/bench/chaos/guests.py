@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from typing import Any
 
 import httpx2
@@ -34,7 +35,8 @@ ON_DOOR = """
 class Guests:
     """Who was booked and taken, and who of them has left again: what was asked for."""
 
-    url: str
+    urls: Sequence[str]
+    """Of the web processes, tried in turn as by a balancer before them."""
     signer: Webhook
     listings: Sequence[str]
     taken: dict[str, str] = field(default_factory=dict)
@@ -46,6 +48,9 @@ class Guests:
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at each of them."""
     _begun: int = 0
+
+    def __post_init__(self) -> None:
+        self._turns = cycle(self.urls)
 
     async def arrive(self, every: float, until: asyncio.Event) -> None:
         """Book a guest who is here already, now and then, until that is set; the last is taken."""
@@ -103,15 +108,16 @@ class Guests:
                 "webhook-signature": self.signer.sign(event_id, at, body),
             }
             try:
+                url = next(self._turns)
                 answer = await client.post(
-                    f"{self.url}/webhooks/{SOURCE}", content=body, headers=headers
+                    f"{url}/webhooks/{SOURCE}", content=body, headers=headers
                 )
                 self.answers[answer.status_code] += 1
                 self.answered.set()
                 if answer.is_success:
                     return
-            except (httpx2.HTTPError, OSError):
-                # Nobody is there, or who was there is gone; amid its connecting that is raised as
-                # the system tells it.
+            except (httpx2.HTTPError, OSError, AttributeError):
+                # Nobody is there, or who was there is gone; anyio raises the last of these for a
+                # connection that is lost before it was begun.
                 pass
             await asyncio.sleep(SEND_AGAIN_AFTER)

@@ -19,7 +19,6 @@ from pinqueue.errors import DatabaseUnavailable
 from pinqueue.processes import finished
 from pinqueue.simulator import Control
 
-WEB = "web"
 KILL_WEB = "kill-web"
 DOWN_AT_MOST = 3.0
 """Seconds that the database is away."""
@@ -51,6 +50,7 @@ class Havoc:
     ground: Ground
     deployment: Deployment
     control: Control
+    webs: list[str]
     workers: list[str]
     doors: Sequence[str]
     random: random.Random
@@ -96,11 +96,13 @@ class Havoc:
         await self._signal(self.workers[-1], signal.SIGKILL)
 
     async def kill_web(self) -> None:
-        await self._signal(WEB, signal.SIGKILL)
+        """The same of the web processes."""
+        self.webs.append(self.webs.pop(0))
+        await self._signal(self.webs[-1], signal.SIGKILL)
 
     async def deploy(self) -> None:
         """Have a process stop in order, and another version take its place, where there is one."""
-        process = self.random.choice([WEB, *self._awake()])
+        process = self.random.choice([*self.webs, *self._awake()])
         self.rig.replace(process)
         await self._signal(process, signal.SIGTERM)
 
@@ -110,7 +112,7 @@ class Havoc:
 
     async def jump_clock(self) -> None:
         """Of a process, while it runs."""
-        process = self.random.choice([WEB, *self.workers])
+        process = self.random.choice([*self.webs, *self.workers])
         self.rig.set_clock(process, self.random.randint(-WRONG_AT_MOST, WRONG_AT_MOST))
 
     async def poison(self) -> None:
