@@ -291,7 +291,8 @@ def test_r28_a_newer_database_that_says_it_serves_us_is_worked_with_and_left_as_
 
 
 TAKES_AWAY = re.compile(
-    r"\b(DROP (TABLE|COLUMN|VIEW|FUNCTION|TYPE)|RENAME|SET NOT NULL|ALTER COLUMN \S+ TYPE"
+    r"\b(DROP (TABLE|COLUMN|VIEW|FUNCTION|TYPE|TRIGGER(?!.*\bCREATE TRIGGER))|RENAME"
+    r"|SET NOT NULL|ALTER COLUMN \S+ TYPE"
     r"|ADD COLUMN (?!.*\bDEFAULT\b).*\bNOT NULL)\b",
     re.IGNORECASE,
 )

@@ -19,9 +19,9 @@ from pinqueue import inventory, jobs
 from pinqueue.bench.chaos.disk import FULL_DISK, no_disk, small_disk
 from pinqueue.bench.chaos.failover import Pair
 from pinqueue.bench.chaos.guests import SOURCE, Guests
-from pinqueue.bench.chaos.havoc import FAULTS, GRACE, KILL_WEB, LATEST, Havoc
+from pinqueue.bench.chaos.havoc import AT_ONCE, FAULTS, GRACE, KILL_WEB, LATEST, Havoc
 from pinqueue.bench.chaos.ledgers import compare, left_behind, look_for_parts
-from pinqueue.bench.chaos.lies import LATE, LIES
+from pinqueue.bench.chaos.lies import LIES
 from pinqueue.bench.chaos.links import FAILOVER, LINKS, roads
 from pinqueue.bench.chaos.rig import JUMP_CLOCK, Rig, no_clocks
 from pinqueue.bench.ground import Deployment, ground
@@ -244,7 +244,7 @@ async def _settle(deployment: Deployment, guests: Guests, havoc: Havoc) -> int:
     """
     retried = 0
     clock = asyncio.get_running_loop().time
-    latest = clock() + (LATEST if havoc.struck.keys() & LATE else 0.0)
+    latest = clock() + (0.0 if havoc.struck.keys() <= AT_ONCE else LATEST)
     deadline = clock() + SETTLE_WITHIN
     while clock() < deadline:
         async with deployment.db.transaction() as session:

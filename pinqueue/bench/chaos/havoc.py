@@ -19,7 +19,9 @@ from pinqueue.errors import DatabaseUnavailable
 from pinqueue.processes import finished
 from pinqueue.simulator import Control
 
-KILL_WEB = "kill-web"
+KILL_WORKER, KILL_WEB = "kill-worker", "kill-web"
+AT_ONCE = {KILL_WORKER, KILL_WEB}
+"""What they break has come to nothing, or taken effect, when they are over: nothing comes later."""
 DOWN_AT_MOST = 3.0
 """Seconds that the database is away."""
 GRACE = 12.0
@@ -177,7 +179,7 @@ class Havoc:
 Strikes = Mapping[str, Callable[[Havoc], Awaitable[None]]]
 
 FAULTS: Strikes = {
-    "kill-worker": Havoc.kill_worker,
+    KILL_WORKER: Havoc.kill_worker,
     KILL_WEB: Havoc.kill_web,
     "freeze-worker": Havoc.freeze_worker,
     DEPLOY: Havoc.deploy,

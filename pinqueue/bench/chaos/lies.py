@@ -11,8 +11,6 @@ from pinqueue.bench.chaos.havoc import GRACE, LATEST, Havoc
 
 Strike = Callable[[Havoc], Awaitable[None]]
 
-LATE_APPLY, LATE_APPLY_BEYOND = "late-apply", "late-apply-beyond-grace"
-LATE = {LATE_APPLY, LATE_APPLY_BEYOND}
 MOST_CALLS = 5
 WRITES = (
     {"method": "POST", "path": "/temp-password"},
@@ -75,8 +73,8 @@ def _put(havoc: Havoc, doors: Sequence[str], state: dict[str, bool]) -> None:
 
 LIES: dict[str, Strike] = {
     "lost-answer": _to_next_calls("lost_answer", seconds=0.2),
-    LATE_APPLY: _applied_late(0.5, GRACE / 2),
-    LATE_APPLY_BEYOND: _applied_late(GRACE + 1, LATEST),
+    "late-apply": _applied_late(0.5, GRACE / 2),
+    "late-apply-beyond-grace": _applied_late(GRACE + 1, LATEST),
     "cloud-500": _to_next_calls("http_500"),
     "cloud-429": _to_next_calls("http_429", seconds=1),
     "cloud-html": _to_next_calls("http_502_html"),
