@@ -79,7 +79,8 @@ class Running:
 SHELL = """
 import importlib, json, os, sys, traceback
 from pinqueue import cli
-for module in [value for value in vars(cli).values() if isinstance(value, cli.Later)]:
+from pinqueue.cli import later
+for module in [value for value in vars(later).values() if isinstance(value, later.Later)]:
     importlib.import_module(module.module)
 for line in sys.stdin:
     asked = json.loads(line)

@@ -15,6 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from pinqueue import cli
+from pinqueue.cli import later, printing
 from pinqueue.errors import (
     ConfigInvalid,
     DatabaseUnavailable,
@@ -96,7 +97,7 @@ def test_help_and_completion_wait_for_nothing_they_do_not_use() -> None:
 
 
 def test_every_module_that_is_imported_late_is_there() -> None:
-    late = [value.module for value in vars(cli).values() if type(value).__name__ == "Later"]
+    late = [value.module for value in vars(later).values() if type(value).__name__ == "Later"]
     assert len(late) > 10
     for module in late:
         importlib.import_module(module)
@@ -118,7 +119,7 @@ def test_every_module_that_is_imported_late_is_there() -> None:
 def test_a_failure_is_told_to_a_program_in_the_shape_of_the_api(
     error: PinQueueError, code: str, details: list[dict[str, str]]
 ) -> None:
-    told = json.loads(cli._failure_as_json(error))
+    told = json.loads(printing.failure_as_json(error))
     assert told == {"error": {"code": code, "message": str(error), "details": details}}
 
 
