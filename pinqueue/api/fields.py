@@ -92,6 +92,13 @@ def _no_longer_than_a_stay(lead: timedelta) -> timedelta:
     return lead
 
 
+def _in_utc(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.astimezone(UTC) if isinstance(value, datetime) else value
+        for name, value in row.items()
+    }
+
+
 def _like(name: str) -> Any:
     """Says what a text is like where JSON Schema has no words for it."""
     return Field(json_schema_extra={"format": name})
@@ -129,5 +136,7 @@ Duration = Annotated[
         }
     ),
 ]
+Row = Annotated[dict[str, Any], BeforeValidator(_in_utc), WithJsonSchema({"type": "object"})]
+"""As the database gives it."""
 Lead = Annotated[Duration, AfterValidator(_no_longer_than_a_stay)]
 """How long before check-in a PIN is programmed."""

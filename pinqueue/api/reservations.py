@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 
-from pinqueue import audit, codes, jobs, models, reservations, store
+from pinqueue import audit, codes, forgetting, jobs, models, reservations, store
 from pinqueue.api import cursors
 from pinqueue.api.calls import Call, Table
 from pinqueue.api.shapes import (
     Cancelled,
     Code,
     Codes,
+    Erased,
+    Exported,
     GrantBody,
     OfCode,
     OfReservation,
@@ -142,6 +144,23 @@ async def cancel_reservation(call: Call, given: OfReservation) -> tuple[int, Can
     now = await store.now(call.session)
     stay = await reservations.cancel(call.session, call.planner, call.actor, given.id, now)
     return 200, Cancelled(status=ReservationStatus(stay.status), **flags)
+
+
+@TABLE.route("GET", "/api/reservations/{id}/export", "admin", {200: Exported}, refused=[404])
+async def export_reservation(call: Call, given: OfReservation) -> tuple[int, Exported]:
+    """Export all that is stored of a reservation and its guest, without its PINs."""
+    found = await forgetting.export(call.session, given.id)
+    return 200, Exported.model_validate(found)
+
+
+@TABLE.route("POST", "/api/reservations/{id}/erase", "admin", {200: Erased}, refused=[404])
+async def erase_guest(call: Call, given: OfReservation) -> tuple[int, Erased]:
+    """Forget a reservation's guest: name, phone, and what its webhooks told.
+
+    The stay and its PIN go on. Should its sender tell of it again, it tells of the guest again.
+    """
+    await forgetting.erase(call.session, call.actor, given.id)
+    return 200, Erased(reservation=given.id)
 
 
 @CODES.route("GET", "/api/reservations/{id}/codes", "read", {200: Codes}, refused=[404])

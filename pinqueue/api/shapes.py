@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pinqueue import models
 from pinqueue.api.fields import (
@@ -19,6 +19,7 @@ from pinqueue.api.fields import (
     Moment,
     Name,
     Number,
+    Row,
     Secret,
     TimeZone,
     Told,
@@ -164,6 +165,23 @@ class Reservation(Told):
 class Reservations(Told):
     reservations: list[Reservation]
     next_cursor: str | None = Field(description="null: these are the last")
+
+
+class Exported(Told):
+    """Rows as they are stored. Durations are in seconds."""
+
+    model_config = ConfigDict(ser_json_timedelta="float")
+
+    reservation: list[Row]
+    webhooks: list[Row] = Field(description="Those that told of it, with their bodies")
+    access_codes: list[Row]
+    operations: list[Row]
+    audit_events: list[Row]
+
+
+class Erased(Told):
+    reservation: str
+    erased: bool = True
 
 
 class Code(Told):

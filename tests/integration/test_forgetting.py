@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from pinqueue import forgetting
+from pinqueue import forgetting, tables
 from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.errors import NotFound
 from pinqueue.reservations import Planner
 from pinqueue.store import personal
 from tests import factories
+from tests.calling import client, new_key
 from tests.operating import a_worker, execute, until
 from tests.serving import Web
 
@@ -147,6 +149,38 @@ def test_a_stay_is_exported_with_all_that_is_stored_of_it_and_without_its_pin(
     assert {row["kind"] for row in told["operations"]} == {"generate", "revoke"}
     assert told["audit_events"]
     assert not {"pin_sealed", "pin_hash", "pin_fingerprint"} & told["access_codes"][0].keys()
+
+
+def test_a_stay_is_exported_over_http_as_by_the_command(web: Web) -> None:
+    web.tell(factories.event(**GUEST), event_id="msg_1")
+
+    async def export(db: Database, _: Planner) -> str:
+        async with db.transaction() as session:
+            return tables.dumps(await forgetting.export(session, "res-1"))
+
+    answer = client(web).call("GET", "/api/reservations/res-1/export")
+    assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+    text = answer.body.decode().replace('Z"', '+00:00"')
+    assert json.loads(text) == json.loads(web.do(export))
+    assert PHONE in text
+
+
+def test_a_guest_is_erased_over_http_and_the_audit_names_the_key(web: Web) -> None:
+    web.tell(factories.event(**GUEST))
+    desk = client(web, "operate", "reveal")
+    for method, path in (("GET", "export"), ("POST", "erase")):
+        assert "lacks the scope admin" in str(
+            desk.refused(403, method, f"/api/reservations/res-1/{path}")
+        )
+    assert tells_of_the_guest(web)
+    admin = desk.with_key(new_key(web, "admin", name="privacy"))
+    for method, path in (("GET", "export"), ("POST", "erase")):
+        admin.refused(404, method, f"/api/reservations/res-9/{path}")
+    told = admin.told(200, "POST", "/api/reservations/res-1/erase")
+    assert told == {"reservation": "res-1", "erased": True}
+    assert not tells_of_the_guest(web)
+    query = "SELECT actor FROM audit_events WHERE event = 'reservation:erased'"
+    assert web.ask(query) == [{"actor": "key:privacy"}]
 
 
 def test_an_erased_guest_is_nowhere_in_the_database_and_the_pin_goes_on(web: Web) -> None:
