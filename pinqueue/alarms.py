@@ -12,12 +12,11 @@ from datetime import datetime
 import procrastinate
 from procrastinate.jobs import Job
 
-from pinqueue import store
 from pinqueue.db import Session, driver_connection
 from pinqueue.lifecycle import OperationKind
 from pinqueue.locks import Window
 from pinqueue.models import AccessCode, Delivery, Operation
-from pinqueue.store import queue
+from pinqueue.store import job_records, queue
 
 QUEUES = {OperationKind.GENERATE: "generate_pin", OperationKind.REVOKE: "revoke_pin"}
 """The queue, and the task of the same name, that rings for each kind of operation."""
@@ -58,7 +57,7 @@ async def put(session: Session, operations: Sequence[Operation]) -> None:
     for operation, job in zip(operations, deferred, strict=True):
         operation.job_id = job.id
     await session.flush()
-    await store.insert_job_records(
+    await job_records.insert_job_records(
         session,
         [
             {

@@ -11,6 +11,7 @@ from pinqueue.errors import InputInvalid, NotFound
 from pinqueue.models import AccessCode
 from pinqueue.pins import Pin
 from pinqueue.sealing import Sealer
+from pinqueue.store import neighbours
 
 
 class View(NamedTuple):
@@ -106,7 +107,7 @@ async def stays(session: Session, **asked: Any) -> list[dict[str, Any]]:
 
 
 async def _with_turnovers(session: Session, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    turnovers = await store.turnovers(session, [stay["reservation_id"] for stay in found])
+    turnovers = await neighbours.turnovers(session, [stay["reservation_id"] for stay in found])
     return [{**s, "same_day_turnover": turnovers.get(s["reservation_id"])} for s in found]
 
 

@@ -27,6 +27,7 @@ from pinqueue.locks import Window
 from pinqueue.models import AccessCode, Lock, Operation, Reservation
 from pinqueue.schedule import due_times
 from pinqueue.sealing import Sealer
+from pinqueue.store import access_codes, claiming, full_locks, operations, stays
 
 REMOTE_PREFIX = "pq-"
 CHOICES = 50
@@ -48,12 +49,14 @@ async def schedule(
     """Create a stay's access codes with both operations: with the PIN it has already, `kept` by its
     length, where that is free; on all other doors that take the same length, with one new PIN."""
     due = due_times(window.starts_at, window.ends_at, lead, now)
-    operations: list[Operation] = []
+    planned: list[Operation] = []
     made = await _insert_codes(session, sealer, reservation_id, doors, window, kept)
     for code in made:
-        operations += [
-            await store.insert_operation(session, code, OperationKind.GENERATE, due.generate_at),
-            await store.insert_operation(session, code, OperationKind.REVOKE, due.revoke_at),
+        planned += [
+            await operations.insert_operation(
+                session, code, OperationKind.GENERATE, due.generate_at
+            ),
+            await operations.insert_operation(session, code, OperationKind.REVOKE, due.revoke_at),
         ]
         await store.record(
             session,
@@ -64,7 +67,7 @@ async def schedule(
             ends_at=window.ends_at.isoformat(),
             generate_at=due.generate_at.isoformat(),
         )
-    await alarms.put(session, operations)
+    await alarms.put(session, planned)
     await outcomes.announce(session, EventType.CODE_SCHEDULED, *made)
 
 
@@ -128,7 +131,7 @@ async def withdraw(
     if code.state == CodeState.SCHEDULED:
         if await _cancel(session, code, OperationKind.REVOKE):
             cancelled.add(OperationKind.REVOKE)
-        await store.move_code(
+        await access_codes.move_code(
             session, code, CodeState.CANCELLED, cancelled_at=now, pin_sealed=None, pin_hash=None
         )
         await store.record(session, actor, "code:cancelled", code=code)
@@ -136,7 +139,7 @@ async def withdraw(
     elif code.state == CodeState.REVOKING:
         await begin_again(session, actor, code, now=now)
     else:
-        await store.move_code(session, code, CodeState.REVOKING, failed_at=None)
+        await access_codes.move_code(session, code, CodeState.REVOKING, failed_at=None)
         await store.record(session, actor, "code:withdrawn", code=code)
         if await _ring(session, code, OperationKind.REVOKE, now):
             cancelled.add(OperationKind.REVOKE)
@@ -148,7 +151,7 @@ async def begin_again(session: Session, actor: str, code: AccessCode, *, now: da
     Nothing where one is still open."""
     revoking = code.state == CodeState.REVOKING
     kind = OperationKind.REVOKE if revoking else OperationKind.GENERATE
-    if kind not in await store.open_operations(session, code):
+    if kind not in await operations.open_operations(session, code):
         await _begin_again(session, actor, [code], kind, now)
 
 
@@ -161,7 +164,7 @@ async def retry(
     What is planned for later, since the stay was moved meanwhile, stays so: retrying a revoke must
     not take the PIN from a guest who stays longer.
     """
-    operation = (await store.open_operations(session, code)).get(kind)
+    operation = (await operations.open_operations(session, code)).get(kind)
     if operation is not None:
         await alarms.drop_failed(session, [code], kind)
         await _ring(session, code, kind, max(operation.due_at, now))
@@ -176,8 +179,8 @@ async def retry_all(
     session: Session, actor: str, code_ids: Collection[int], kind: OperationKind, *, now: datetime
 ) -> int:
     """Retry many, in few statements; returns of how many something was left to do."""
-    codes = await store.codes_for_update(session, code_ids)
-    busy = await store.codes_with_open_operation(session, code_ids, kind)
+    codes = await access_codes.codes_for_update(session, code_ids)
+    busy = await operations.codes_with_open_operation(session, code_ids, kind)
     for code in codes:
         if code.id in busy:
             await retry(session, actor, code, kind, now=now)
@@ -203,26 +206,26 @@ async def _begin_again(
 
 async def fill_room(session: Session, lock_id: str, *, now: datetime) -> None:
     """A place on a lock that was full is free: the guest who arrives first gets it, at once."""
-    code_id = await store.nearest_arrival_waiting_for_room(session, lock_id)
+    code_id = await full_locks.nearest_arrival_waiting_for_room(session, lock_id)
     if code_id is None:
         return
-    code = await store.code_for_update(session, code_id)
+    code = await access_codes.code_for_update(session, code_id)
     # Whoever held it until now may have withdrawn it: then nothing waits any more.
-    if OperationKind.GENERATE in await store.open_operations(session, code):
+    if OperationKind.GENERATE in await operations.open_operations(session, code):
         await _ring(session, code, OperationKind.GENERATE, now)
 
 
-async def make_room(session: Session, code: store.ClaimedCode, *, now: datetime) -> None:
+async def make_room(session: Session, code: claiming.ClaimedCode, *, now: datetime) -> None:
     """Its lock is full: of those who arrive later, and have not arrived yet, the last gives up the
     place. `operations.generate` sees that it has to. Who is in stays in."""
-    code_id = await store.last_arrival_on_lock(session, code)
+    code_id = await full_locks.last_arrival_on_lock(session, code)
     if code_id is None:
         return
-    last = await store.code_for_update(session, code_id)
+    last = await access_codes.code_for_update(session, code_id)
     if last.state not in (CodeState.SENT, CodeState.ACTIVE):
         return  # it is leaving already
     await _ring(session, last, OperationKind.GENERATE, now)
-    operation = (await store.open_operations(session, last))[OperationKind.GENERATE]
+    operation = (await operations.open_operations(session, last))[OperationKind.GENERATE]
     operation.waits_for_room = True
 
 
@@ -235,8 +238,8 @@ async def put_back(session: Session, actor: str, code: AccessCode, *, now: datet
 
 async def try_now(session: Session, code_id: int, kind: OperationKind, *, now: datetime) -> None:
     """Have an operation that waits for its next try ring at once."""
-    code = await store.code_for_update(session, code_id)
-    operation = (await store.open_operations(session, code)).get(kind)
+    code = await access_codes.code_for_update(session, code_id)
+    operation = (await operations.open_operations(session, code)).get(kind)
     if operation is not None and operation.state == OperationState.WAITING:
         operation.next_at = now
         await session.flush()
@@ -249,12 +252,12 @@ async def stop_generating(session: Session, code: AccessCode) -> bool:
 
 
 async def _cancel(session: Session, code: AccessCode, kind: OperationKind) -> bool:
-    operation = (await store.open_operations(session, code)).get(kind)
+    operation = (await operations.open_operations(session, code)).get(kind)
     if operation is None:
         return False
     waited = operation.state == OperationState.WAITING
     await alarms.take_back(session, operation)
-    await store.cancel_operation(session, operation)
+    await operations.cancel_operation(session, operation)
     return waited
 
 
@@ -262,7 +265,7 @@ async def _follow_lead(
     session: Session, actor: str, code: AccessCode, generate_at: datetime, now: datetime
 ) -> None:
     """Move a planned generate operation when the lead is another than it was planned with."""
-    operation = (await store.open_operations(session, code)).get(OperationKind.GENERATE)
+    operation = (await operations.open_operations(session, code)).get(OperationKind.GENERATE)
     if operation is not None and max(operation.due_at, now) != generate_at:
         await _ring(session, code, OperationKind.GENERATE, generate_at)
         await store.record(
@@ -276,7 +279,7 @@ async def _ring(session: Session, code: AccessCode, kind: OperationKind, at: dat
     One that is running stays: its worker reads the rows again before it records, and goes round
     once more. Returns whether one was waiting, and so was moved.
     """
-    operation = (await store.open_operations(session, code)).get(kind)
+    operation = (await operations.open_operations(session, code)).get(kind)
     if operation is None:
         await _open(session, [code], kind, at)
         return False
@@ -293,7 +296,7 @@ async def _open(
     session: Session, codes: Sequence[AccessCode], kind: OperationKind, at: datetime
 ) -> None:
     await alarms.drop_failed(session, codes, kind)
-    await alarms.put(session, await store.insert_operations(session, codes, kind, at))
+    await alarms.put(session, await operations.insert_operations(session, codes, kind, at))
 
 
 def by_length(doors: Iterable[Lock]) -> list[tuple[int, list[Lock]]]:
@@ -336,7 +339,7 @@ async def _insert_with_one_pin(
         made = await _insert_where_free(session, sealer, reservation_id, doors, window, pin)
         if len(made) == len(doors):
             return made
-        await store.drop_codes(session, made)
+        await access_codes.drop_codes(session, made)
     names = ", ".join(door.id for door in doors)
     raise Conflict(f"no free PIN found for lock {names} in {CHOICES} tries")
 
@@ -350,8 +353,8 @@ async def _insert_where_free(
     pin: pins.Pin,
 ) -> list[AccessCode]:
     """With this PIN, on those of the doors where nobody has it or had it lately."""
-    ids = await store.new_code_ids(session, len(doors))
-    return await store.insert_codes(
+    ids = await access_codes.new_code_ids(session, len(doors))
+    return await access_codes.insert_codes(
         session, new_rows(sealer, reservation_id, ids, doors, window, pin)
     )
 
@@ -383,7 +386,9 @@ def new_rows(
 async def begin_anew(session: Session, code: AccessCode) -> None:
     """The lock holds nothing of it: the next create is a new one, under a name nobody has used."""
     if code.state != CodeState.GENERATING:
-        await store.move_code(session, code, CodeState.GENERATING, active_at=None, remote_id=None)
+        await access_codes.move_code(
+            session, code, CodeState.GENERATING, active_at=None, remote_id=None
+        )
     code.past_names = [*code.past_names, code.remote_name]
     code.remote_name, code.remote_id, code.active_at = new_remote_name(), None, None
     await session.flush()
@@ -416,8 +421,8 @@ async def reissue(
     if found is None:
         raise unknown(access_code_id)
     # The stay first, then its codes: everybody locks in this order, so nobody deadlocks.
-    stay = await store.reservation_for_update(session, found.reservation_id)
-    code = await store.code_for_update(session, access_code_id)
+    stay = await stays.reservation_for_update(session, found.reservation_id)
+    code = await access_codes.code_for_update(session, access_code_id)
     if code.state in CODE_ENDED:
         raise Conflict(f"access code {code.id} is {code.state}: it has no PIN any more")
     await reissue_all(session, sealer, actor, stay, [code], now=now, dry_run=dry_run)
@@ -479,7 +484,7 @@ async def _give_other_pin(
     for _ in range(CHOICES):
         pin = preferred.get(length) or pins.choose(length)
         fingerprint = sealer.fingerprint(code.lock_id, pin)
-        if fingerprint != code.pin_fingerprint and await store.replace_pin(
+        if fingerprint != code.pin_fingerprint and await access_codes.replace_pin(
             session,
             code,
             pin_sealed=sealer.seal_pin(code.id, pin),

@@ -20,6 +20,7 @@ from pinqueue.fetchers.reading import Rooms
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.models import Source, WebhookEvent
 from pinqueue.reservations import Booking, Planner
+from pinqueue.store import events, sources, stays
 
 log = logs.get(__name__)
 
@@ -46,7 +47,7 @@ async def put(session: Session, event_row: int, after: timedelta = timedelta(0))
 
 async def put_again(session: Session, source_id: str, event_id: str, after: timedelta) -> None:
     """The same for an event that came before, unless its booking is still to be read."""
-    event = await store.event_for_update(session, source_id, event_id)
+    event = await events.event_for_update(session, source_id, event_id)
     if event.outcome != "fetching":
         event.outcome = "fetching"
         await put(session, event.id, after)
@@ -83,10 +84,12 @@ async def fetch(db: Database, planner: Planner, event_row: int) -> None:
             # Absence is not cancellation: the stay keeps its PIN until somebody says otherwise.
             await _record(session, source, "source:booking_missing", event.reservation_id)
             # The id may name something else than a booking: what changed is in the list, though.
-            await store.reconcile_again(session, source.id, EVERY)
+            await sources.reconcile_again(session, source.id, EVERY)
         else:
             outcome, listing_id = _outcome(await _apply(session, planner, source, read, asked_at))
-        await store.set_event_outcome(session, event_row, outcome, event.reservation_id, listing_id)
+        await events.set_event_outcome(
+            session, event_row, outcome, event.reservation_id, listing_id
+        )
     log.info("booking-fetched", source=source.id, event_row=event_row, outcome=outcome)
 
 
@@ -102,10 +105,10 @@ def _outcome(applied: Sequence[tuple[str, Booking]]) -> tuple[str, str | None]:
 async def reconcile(db: Database, planner: Planner, *, every: timedelta = EVERY) -> None:
     """Compare every source's bookings with its sender's that was not compared for so long."""
     async with db.transaction() as session:
-        due = await store.sources_to_reconcile(session, every)
+        due = await sources.sources_to_reconcile(session, every)
     for source_id in due:
         async with db.transaction() as session:
-            source = await store.claim_reconcile(session, source_id, every)
+            source = await sources.claim_reconcile(session, source_id, every)
         if source is not None and source.kind in FETCHERS:
             await _reconcile(db, planner, source)
 
@@ -116,21 +119,21 @@ async def _reconcile(db: Database, planner: Planner, source: Source) -> None:
     except SourceError as error:
         log.warning("reconcile-failed", source=source.id, reason=str(error))
         async with db.transaction() as session:
-            await store.reconcile_again(session, source.id, EVERY - AGAIN)
+            await sources.reconcile_again(session, source.id, EVERY - AGAIN)
         return
     async with db.transaction() as session:
         before = source.bookings_listed
         if before is None:  # never listed yet: what its webhooks told is all that is known of it
-            before = await store.stays_to_come(session, source.id)
+            before = await stays.stays_to_come(session, source.id)
             shrunken = before > 0 and listed == 0
         else:
             shrunken = listed < before * SHRUNKEN
         if shrunken:
             fault = f"it lists {listed} bookings, after {before}: none is removed for that"
-            await store.set_list_fault(session, source.id, fault)
+            await sources.set_list_fault(session, source.id, fault)
             await _record(session, source, "source:list_shrunken", before=before, listed=listed)
         else:
-            await store.set_bookings_listed(session, source.id, listed)
+            await sources.set_bookings_listed(session, source.id, listed)
     log.info("reconciled", source=source.id, listed=listed, changed=changed)
 
 
@@ -153,15 +156,15 @@ async def _apply(
     session: Session, planner: Planner, source: Source, read: Booking | Rooms, asked_at: datetime
 ) -> list[tuple[str, Booking]]:
     """Apply what was read of one reservation; returns what became of each of its stays."""
-    stays = [read] if isinstance(read, Booking) else list(read.stays)
+    told = [read] if isinstance(read, Booking) else list(read.stays)
     if isinstance(read, Rooms):
-        theirs = {stay.reservation_id for stay in stays}
-        ours = await store.rooms_of(
+        theirs = {stay.reservation_id for stay in told}
+        ours = await stays.rooms_of(
             session, source.id, reservations.own_id(source, read.reservation_id)
         )
         named = [id_.removeprefix(f"{source.id}:") for id_ in ours]
-        stays += [_over(id_, asked_at) for id_ in named if id_ not in theirs]
-    return [(await _apply_stay(session, planner, source, stay), stay) for stay in stays]
+        told += [_over(id_, asked_at) for id_ in named if id_ not in theirs]
+    return [(await _apply_stay(session, planner, source, stay), stay) for stay in told]
 
 
 async def _apply_stay(session: Session, planner: Planner, source: Source, booking: Booking) -> str:
@@ -213,7 +216,7 @@ async def _client(
         nonlocal sealed
         new = planner.sealer.seal(owner, json.dumps({**stored, "kept": dict(kept)}))
         async with db.transaction() as session:
-            if await store.replace_api(session, source.id, sealed, new):
+            if await sources.replace_api(session, source.id, sealed, new):
                 sealed = new
 
     error: str | None = None
@@ -225,6 +228,6 @@ async def _client(
         raise
     finally:
         async with db.transaction() as session:
-            if await store.set_api_error(session, source.id, error):
+            if await sources.set_api_error(session, source.id, error):
                 event = "source:api_failed" if error else "source:api_answers"
                 await _record(session, source, event, reason=error)

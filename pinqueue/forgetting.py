@@ -10,7 +10,7 @@ from pinqueue import logs, reservations, store
 from pinqueue.config import Settings
 from pinqueue.db import Database, Session
 from pinqueue.models import Reservation
-from pinqueue.store import personal
+from pinqueue.store import personal, stays
 
 log = logs.get(__name__)
 
@@ -46,7 +46,7 @@ async def erase(session: Session, actor: str, reservation_id: str) -> None:
 
 
 async def _held(session: Session, reservation_id: str) -> Reservation:
-    stay = await store.reservation_for_update(session, reservation_id)
+    stay = await stays.reservation_for_update(session, reservation_id)
     if stay is None:
         raise reservations.unknown(reservation_id)
     return stay

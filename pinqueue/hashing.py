@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 
-from pinqueue import logs, store
+from pinqueue import logs
 from pinqueue.db import Database
 from pinqueue.errors import ConfigInvalid
 from pinqueue.sealing import Sealer
+from pinqueue.store import access_codes
 
 log = logs.get(__name__)
 
@@ -21,7 +22,7 @@ async def hash_ahead(db: Database, sealer: Sealer, *, most: int = 100, rest: flo
     """Hash PINs that are planned and not on their door yet, those of the nearest stays first.
     Returns how many; what another worker did meanwhile stays as it is."""
     async with db.transaction() as session:
-        unhashed = await store.unhashed_codes(session, most)
+        unhashed = await access_codes.unhashed_codes(session, most)
     done = 0
     for code_id, sealed in unhashed:
         try:
@@ -31,6 +32,6 @@ async def hash_ahead(db: Database, sealer: Sealer, *, most: int = 100, rest: flo
             continue
         pin_hash = await sealer.hash_pin(code_id, pin)
         async with db.transaction() as session:
-            done += await store.keep_hash(session, code_id, sealed, pin_hash)
+            done += await access_codes.keep_hash(session, code_id, sealed, pin_hash)
         await asyncio.sleep(rest)
     return done

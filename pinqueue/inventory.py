@@ -29,6 +29,7 @@ from pinqueue.pins import LENGTHS
 from pinqueue.reservations import Planner
 from pinqueue.schedule import check_lead
 from pinqueue.sealing import Sealer
+from pinqueue.store import access_codes, keys, listings, operations, stays
 
 SCOPES = ("read", "operate", "reveal", "admin")
 
@@ -66,8 +67,8 @@ async def set_lock(
     if lock is None:
         raise NotFound(f"there is no lock {lock_id}: `pinqueue locks add` makes one")
     # Held against bookings and workers under way: they see the lock as it will be, or are seen.
-    stays = await store.stays_at_lock(session, lock_id)
-    planned = await store.live_codes_at_lock(session, lock_id)
+    concerned = await stays.stays_at_lock(session, lock_id)
+    planned = await access_codes.live_codes_at_lock(session, lock_id)
     await _insist_untouched(session, planned)
     length = LENGTHS[lock.protocol]
     if protocol is not None:
@@ -89,7 +90,7 @@ async def set_lock(
     for code in planned:
         if length != LENGTHS[lock.protocol] or code.state == CodeState.REVOKING:
             await codes.withdraw(session, actor, code, now=now)
-    return await _plan(session, planner, actor, stays)
+    return await _plan(session, planner, actor, concerned)
 
 
 async def _insist_untouched(session: Session, planned: Sequence[AccessCode]) -> None:
@@ -100,7 +101,7 @@ async def _insist_untouched(session: Session, planned: Sequence[AccessCode]) -> 
                 f"its device may hold the PIN of access code {code.id}: cancel reservation"
                 f" {code.reservation_id}, or wait until the PIN is off"
             )
-        for operation in (await store.open_operations(session, code)).values():
+        for operation in (await operations.open_operations(session, code)).values():
             if operation.state == OperationState.ACTIVE:
                 raise Conflict(f"a worker is at access code {code.id}: try again in a minute")
 
@@ -160,16 +161,16 @@ async def set_listing(
         listing.lead = check_lead(lead)
     await session.flush()
     await store.record(session, actor, "listing:changed", listing=listing_id)
-    return await _plan(session, planner, actor, await store.upcoming_stays(session, listing_id))
+    return await _plan(session, planner, actor, await stays.upcoming_stays(session, listing_id))
 
 
 async def _plan(
-    session: Session, planner: Planner, actor: str, stays: Sequence[Reservation]
+    session: Session, planner: Planner, actor: str, ahead: Sequence[Reservation]
 ) -> int:
     now = await store.now(session)
-    for stay in stays:
+    for stay in ahead:
         await reservations.plan(session, planner, stay, actor=actor, now=now)
-    return len(stays)
+    return len(ahead)
 
 
 def _time_of_day(field: str, text: str) -> time:
@@ -183,7 +184,7 @@ def _time_of_day(field: str, text: str) -> time:
 
 
 def _buffer(field: str, value: timedelta) -> timedelta:
-    if not timedelta(0) <= value <= store.BUFFER_MOST:
+    if not timedelta(0) <= value <= stays.BUFFER_MOST:
         raise InputInvalid(field, "must be from 0s to 1d")
     return value
 
@@ -213,7 +214,7 @@ async def link_lock(
     await _link(session, listing_id, lock_id)
     await session.flush()
     await store.record(session, actor, "listing:lock_linked", listing=listing_id, lock=lock_id)
-    return await _plan(session, planner, actor, await store.upcoming_stays(session, listing_id))
+    return await _plan(session, planner, actor, await stays.upcoming_stays(session, listing_id))
 
 
 async def unlink_lock(
@@ -232,7 +233,7 @@ async def unlink_lock(
     await session.delete(link)
     await session.flush()
     await store.record(session, actor, "listing:lock_unlinked", listing=listing_id, lock=lock_id)
-    return await _plan(session, planner, actor, await store.upcoming_stays(session, listing_id))
+    return await _plan(session, planner, actor, await stays.upcoming_stays(session, listing_id))
 
 
 async def add_source(
@@ -341,7 +342,7 @@ async def create_key(session: Session, actor: str, name: str, scopes: Sequence[s
     _check_name("key", name)
     if unknown := sorted(set(scopes) - set(SCOPES)):
         raise InputInvalid("scope", f"{unknown[0]!r} is not one of {', '.join(SCOPES)}")
-    if await store.key_by_name(session, name):
+    if await keys.key_by_name(session, name):
         raise Conflict(f"key {name} is there already: choose another name")
     key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     key = f"pq_{key_id}_{secret}"
@@ -353,7 +354,7 @@ async def create_key(session: Session, actor: str, name: str, scopes: Sequence[s
 
 
 async def revoke_key(session: Session, actor: str, name: str) -> None:
-    key = await store.key_by_name(session, name)
+    key = await keys.key_by_name(session, name)
     if key is None:
         raise NotFound(f"there is no key {name}: `pinqueue keys list` shows them")
     key.revoked_at = key.revoked_at or await store.now(session)
@@ -392,7 +393,7 @@ def _protocol(name: str) -> str:
 
 
 async def _insist_free(session: Session, device_id: str) -> None:
-    if other := await store.lock_of_device(session, device_id):
+    if other := await listings.lock_of_device(session, device_id):
         raise Conflict(f"device {device_id} is lock {other.id} already")
 
 
@@ -400,7 +401,7 @@ async def _insist_absent(
     session: Session, model: type[Lock | Listing | Source | Endpoint], key: str
 ) -> None:
     """Held until the transaction ends: of two that add the same at once, one finds the other's."""
-    await store.hold_set_up(session)
+    await listings.hold_set_up(session)
     if await session.get(model, key) is not None:
         kind = model.__name__.lower()
         raise Conflict(f"{kind} {key} is there already: choose another name")

@@ -25,6 +25,7 @@ from pinqueue.errors import Conflict, InputInvalid, NotFound
 from pinqueue.lifecycle import OperationKind
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
+from pinqueue.store import access_codes, stays
 from pinqueue.store import queue as queues
 from pinqueue.store.queue import RETRYABLE, STATES, JobFilter
 
@@ -182,7 +183,7 @@ async def retry_job(session: Session, job_id: int, *, actor: str = ACTOR) -> dic
     if job["state"] != "failed":
         raise Conflict(f"job {job_id} is {job['state']}: only a failed one is retried")
     kind = _kind(job["queue"])
-    code = await store.code_for_update(session, job["access_code_id"])
+    code = await access_codes.code_for_update(session, job["access_code_id"])
     await codes.retry(session, actor, code, kind, now=await store.now(session))
     status = await get_scheduled_job_status(session, code.reservation_id, kind)
     assert status is not None  # noqa: S101  # it was begun again just above
@@ -199,7 +200,7 @@ async def retry_failed_jobs(
         session, replace(which, state=RETRYABLE), newest_first=False, after=None, limit=MOST
     )
     # The stays first, in one order for all who hold several: so nobody waits in a circle.
-    await store.hold_stays(session, {job["reservation_id"] for job in found})
+    await stays.hold_stays(session, {job["reservation_id"] for job in found})
     retried, now = 0, await store.now(session)
     for kind, queue in QUEUES.items():
         of_kind = {job["access_code_id"] for job in found if job["queue"] == queue}

@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from pinqueue import inventory, store
+from pinqueue import inventory
 from pinqueue.db import Session
+from pinqueue.store import keys
 
 GRANTS: Final = {
     "read": frozenset({"read"}),
@@ -44,9 +45,9 @@ async def caller(session: Session, key: str) -> Caller | None:
     shape = _KEY.fullmatch(key)
     if shape is None:
         return None
-    found = await store.api_key(session, shape[1])
+    found = await keys.api_key(session, shape[1])
     proved = hmac.compare_digest(found.key_sha256 if found else _NO_HASH, inventory.key_hash(key))
     if found is None or not proved or found.revoked_at is not None:
         return None
-    await store.note_key_use(session, found)
+    await keys.note_key_use(session, found)
     return Caller(found.name, frozenset().union(*(GRANTS[scope] for scope in found.scopes)))

@@ -15,7 +15,8 @@ from typing import Protocol, TypeVar
 from pinqueue import outcomes
 from pinqueue.db import Database, Run, is_away, run_in
 from pinqueue.lifecycle import CodeState, EventType
-from pinqueue.store import Claimed, claims
+from pinqueue.store import claims
+from pinqueue.store.claiming import Claimed
 from pinqueue.store.claims import Answers
 from pinqueue.together import Together
 

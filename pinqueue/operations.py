@@ -40,7 +40,8 @@ from pinqueue.models import AccessCode, Operation
 from pinqueue.mutex import Mutex
 from pinqueue.pins import Pin
 from pinqueue.schedule import LONGEST_GAP, next_look, next_retry
-from pinqueue.store import Claimed, ClaimedCode, patrolling
+from pinqueue.store import access_codes, claiming, operations, patrolling, stays
+from pinqueue.store.claiming import Claimed, ClaimedCode
 from pinqueue.store.claims import Accepted, Due, Intent, Seen
 
 log = logs.get(__name__)
@@ -238,12 +239,12 @@ async def _claim_with_care(bench: Workbench, operation: Due, job_id: int | None)
     """The same where more has to be done, or nothing."""
     try:
         async with bench.db.transaction() as session:
-            row, code = await store.claim_operation(
+            row, code = await claiming.claim_operation(
                 session, operation.id, operation.access_code_id, job_id
             )
             now = await store.now(session)
             begun = await _begin(session, row, code, now)
-            claim = await store.claimed(session, row, code, now)
+            claim = await claiming.claimed(session, row, code, now)
             if begun:
                 await store.record(
                     session,
@@ -254,7 +255,7 @@ async def _claim_with_care(bench: Workbench, operation: Due, job_id: int | None)
                     epoch=row.epoch,
                 )
             else:
-                await store.end_try(session, claim, "completed")
+                await claiming.end_try(session, claim, "completed")
         ring = Ring(claim, job_id)
     except StateChanged as closed:
         log.info("operation-closed", operation_id=operation.id, job_id=job_id, reason=str(closed))
@@ -270,14 +271,14 @@ async def _begin(session: Session, operation: Operation, code: AccessCode, now: 
     """Move the code to where this operation works on it; False when there is nothing to work on."""
     if operation.kind == OperationKind.GENERATE:
         if code.state in (CodeState.SCHEDULED, CodeState.FAILED):
-            await store.move_code(session, code, CodeState.GENERATING, failed_at=None)
+            await access_codes.move_code(session, code, CodeState.GENERATING, failed_at=None)
         return True
     if code.state == CodeState.SCHEDULED:  # the stay went by and its PIN was never begun
         await codes.withdraw(session, ACTOR, code, now=now)
         return False
     await codes.stop_generating(session, code)
     if code.state != CodeState.REVOKING:
-        await store.move_code(session, code, CodeState.REVOKING, failed_at=None)
+        await access_codes.move_code(session, code, CodeState.REVOKING, failed_at=None)
     return True
 
 
@@ -285,12 +286,12 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
     """Record why it is not done and when it rings again, and raise what the queue needs to know."""
     try:
         async with bench.db.transaction() as session:
-            operation, code = await store.hold_claim(session, ring.claim)
+            operation, code = await claiming.hold_claim(session, ring.claim)
             retry_at = _retry_at(bench, ring, operation, code, error)
             if isinstance(error, PinRejected) and retry_at is not None:
                 await codes.replace_pin(session, bench.planner.sealer, ACTOR, code)
             outcome = "later" if retry_at else "failed"
-            await store.end_try(session, ring.claim, outcome, str(error))
+            await claiming.end_try(session, ring.claim, outcome, str(error))
             await store.record(
                 session,
                 ACTOR,
@@ -303,7 +304,7 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
             if retry_at is None:
                 await _give_up(session, operation, code, str(error))
             else:
-                await store.postpone_operation(
+                await operations.postpone_operation(
                     session,
                     operation,
                     retry_at,
@@ -330,9 +331,11 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
 
 async def _give_up(session: Session, operation: Operation, code: AccessCode, why: str) -> None:
     """A generate that fails leaves a failed code. A code being revoked stays so: it may open."""
-    await store.fail_operation(session, operation, why)
+    await operations.fail_operation(session, operation, why)
     if operation.kind == OperationKind.GENERATE:
-        await store.move_code(session, code, CodeState.FAILED, failed_at=operation.finished_at)
+        await access_codes.move_code(
+            session, code, CodeState.FAILED, failed_at=operation.finished_at
+        )
     await outcomes.announce(session, EventType.CODE_FAILED, code, operation=operation)
 
 
@@ -528,7 +531,7 @@ async def _insist_ours(bench: Workbench, ring: Ring) -> None:
     while time.monotonic() - sure_at > SURE_FOR.total_seconds():
         sure_at = time.monotonic()
         async with bench.db.transaction() as session:
-            await store.hold_claim(session, ring.claim)
+            await claiming.hold_claim(session, ring.claim)
 
 
 async def _delete(bench: Workbench, ring: Ring, remote_id: int) -> None:
@@ -611,14 +614,14 @@ async def _record_intent(bench: Workbench, ring: Ring, pin_hash: str) -> None:
 async def _record_no_effect(bench: Workbench, ring: Ring) -> None:
     """After a create that certainly did nothing."""
     async with bench.db.transaction() as session:
-        _, code = await store.hold_claim(session, ring.claim)
+        _, code = await claiming.hold_claim(session, ring.claim)
         code.create_in_doubt_since = None
 
 
 async def _record_gone(bench: Workbench, ring: Ring) -> Ring:
     """The lock holds nothing of it: the next create is a new one."""
     async with bench.db.transaction() as session:
-        _, code = await store.hold_claim(session, ring.claim)
+        _, code = await claiming.hold_claim(session, ring.claim)
         await codes.begin_anew(session, code)
         gone = ClaimedCode.of(code)
     return replace(ring, claim=replace(ring.claim, code=gone))
@@ -640,9 +643,9 @@ async def _record_active(bench: Workbench, ring: Ring, told: Window) -> None:
 async def _record_revoked(bench: Workbench, ring: Ring) -> None:
     """revoking → revoked, digits wiped; a stay that wants the door again gets a new code."""
     async with bench.db.transaction() as session:
-        stay = await store.reservation_for_update(session, ring.code.reservation_id)
-        operation, code = await store.hold_claim(session, ring.claim)
-        await store.move_code(
+        stay = await stays.reservation_for_update(session, ring.code.reservation_id)
+        operation, code = await claiming.hold_claim(session, ring.claim)
+        await access_codes.move_code(
             session,
             code,
             CodeState.REVOKED,
@@ -651,8 +654,8 @@ async def _record_revoked(bench: Workbench, ring: Ring) -> None:
             pin_hash=None,
             create_in_doubt_since=None,
         )
-        await store.complete_operation(session, operation)
-        await store.end_try(session, ring.claim, "completed")
+        await operations.complete_operation(session, operation)
+        await claiming.end_try(session, ring.claim, "completed")
         await store.record(session, ACTOR, "code:revoked", code=code, operation_id=operation.id)
         await outcomes.announce(session, EventType.CODE_REVOKED, code, operation=operation)
         if stay is not None:
@@ -670,7 +673,7 @@ async def _let_others_try(bench: Workbench, ring: Ring) -> None:
     if ring.claim.operation.first_claimed_at == ring.claim.now:
         return
     async with bench.db.transaction() as session:
-        others = await store.waiting_for_lock(session, ring.code.lock_id)
+        others = await operations.waiting_for_lock(session, ring.code.lock_id)
     for code_id, kind in others:
         async with bench.db.transaction() as session:
             await codes.try_now(session, code_id, OperationKind(kind), now=ring.now())
@@ -678,7 +681,7 @@ async def _let_others_try(bench: Workbench, ring: Ring) -> None:
 
 async def _end_try(bench: Workbench, ring: Ring, outcome: str, error: str) -> None:
     async with bench.db.transaction() as session:
-        await store.end_try(session, ring.claim, outcome, error)
+        await claiming.end_try(session, ring.claim, outcome, error)
 
 
 def _tell_start(bench: Workbench, ring: Ring) -> None:

@@ -10,7 +10,8 @@ from pinqueue import alarms, db
 from pinqueue.db import Session
 from pinqueue.lifecycle import EventType
 from pinqueue.models import AccessCode, Operation
-from pinqueue.store import ClaimedCode, ClaimedOperation, deliveries
+from pinqueue.store import deliveries
+from pinqueue.store.claiming import ClaimedCode, ClaimedOperation
 from pinqueue.store.deliveries import Asked
 
 

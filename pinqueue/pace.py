@@ -10,11 +10,12 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from pinqueue import logs, store
+from pinqueue import logs
 from pinqueue.db import Database
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.locks import Door, LockGateway, RemotePin, Window
 from pinqueue.pins import Pin
+from pinqueue.store import turns
 
 log = logs.get(__name__)
 
@@ -80,7 +81,7 @@ class Pace:
         """Seconds until the first of so many turns."""
         try:
             async with self._db.transaction() as session:
-                return await store.take_turns(session, self._project, calls, self._gap)
+                return await turns.take_turns(session, self._project, calls, self._gap)
         except DatabaseUnavailable as error:
             # A door must not wait for it. So long each process keeps to the rate by itself.
             log.warning("pace-not-shared", reason=str(error))

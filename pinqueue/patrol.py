@@ -20,7 +20,7 @@ from pinqueue.lifecycle import CODE_ENDED, CodeState, EventType
 from pinqueue.locks import Delivery, LockGateway, RemotePin
 from pinqueue.metrics import Metrics
 from pinqueue.models import AccessCode
-from pinqueue.store import patrolling
+from pinqueue.store import access_codes, patrolling
 from pinqueue.store.patrolling import Turn
 
 log = logs.get(__name__)
@@ -111,7 +111,7 @@ async def _put_back(
     """Have what is missing generated again, where an earlier list missed it too."""
     changed = [code.id for code in believed if code.missing_since or code.remote_name not in there]
     put_back = []
-    for code in await store.codes_for_update(session, changed):
+    for code in await access_codes.codes_for_update(session, changed):
         if code.state != CodeState.ACTIVE:
             continue  # it is being changed or taken off by now
         if code.remote_name in there:

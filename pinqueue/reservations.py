@@ -17,7 +17,8 @@ from pinqueue.locks import Window
 from pinqueue.models import AccessCode, Listing, Lock, Reservation, Source
 from pinqueue.schedule import check_lead, check_stay, turns_over
 from pinqueue.sealing import Sealer
-from pinqueue.store import Neighbour
+from pinqueue.store import access_codes, listings, neighbours, stays
+from pinqueue.store.neighbours import Neighbour
 from pinqueue.tellings import Telling, Version
 
 FIELDS = ("status", "listing_id", "check_in", "check_out", "guest_name", "guest_phone", "other_id")
@@ -89,7 +90,7 @@ async def under_own_id(session: Session, source: Source, booking: Booking) -> Bo
         return replace(booking, reservation_id=own)
     other = own_id(source, booking.other_id) if booking.other_id else None
     ids = [own, other] if other else [own]
-    known = await store.reservation_by_either_id(session, ids)
+    known = await stays.reservation_by_either_id(session, ids)
     if known is not None and known == other:
         other = own
     return replace(booking, reservation_id=known or own, other_id=other)
@@ -120,7 +121,7 @@ async def receive(
 
     Raises BookingInvalid for a telling that cannot be, Conflict when another source owns the stay.
     """
-    stay = await store.reservation_for_update(session, booking.reservation_id)
+    stay = await stays.reservation_for_update(session, booking.reservation_id)
     if stay is not None:
         _insist_owner(stay, source_id)
     if source_id is not None:
@@ -148,7 +149,7 @@ async def receive(
         values["lead"] = booking.lead
     if stay is not None:
         await _set(session, stay, values)
-    elif not await store.insert_reservation(
+    elif not await stays.insert_reservation(
         session, id=booking.reservation_id, source_id=source_id, **values
     ):  # another telling of it was first: ours comes on top of it, or under it
         return await receive(
@@ -209,7 +210,7 @@ async def put(
         raise NotFound(
             f"there is no listing {booking.listing_id}: `pinqueue listings add` makes one"
         )
-    stay = await store.reservation_for_update(session, booking.reservation_id)
+    stay = await stays.reservation_for_update(session, booking.reservation_id)
     if stay is not None and stay.source_id is None:
         newest = _newest(stay, now)
         booking = replace(
@@ -227,7 +228,7 @@ async def confirm(
 ) -> Reservation:
     """Confirm a stay and schedule its PINs, also where they were withheld or it was cancelled.
     Raises NotFound, and Conflict for a stay whose dates nobody told. Twice is as once."""
-    await store.hold_listing_of(session, reservation_id)
+    await stays.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
     if stay.listing_id is None:
         raise Conflict(f"reservation {stay.id} has no dates: its sender has not told them yet")
@@ -242,7 +243,7 @@ async def cancel(
     session: Session, planner: Planner, actor: str, reservation_id: str, now: datetime
 ) -> Reservation:
     """Cancel a stay: its PINs come off, or are never put on. Raises NotFound. Twice is as once."""
-    await store.hold_listing_of(session, reservation_id)
+    await stays.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
     if stay.status != ReservationStatus.CANCELLED:
         await _tell_status(session, actor, stay, ReservationStatus.CANCELLED, now)
@@ -263,7 +264,7 @@ async def schedule(
 ) -> Reservation:
     """Schedule a confirmed stay's PINs, again where they were withheld, with other dates or another
     lead where given. Raises NotFound, BookingInvalid, and Conflict for a stay not confirmed."""
-    await store.hold_listing_of(session, reservation_id)
+    await stays.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
     if stay.status != ReservationStatus.CONFIRMED or stay.listing_id is None:
         raise Conflict(f"reservation {stay.id} is {stay.status}: confirm it first")
@@ -291,11 +292,11 @@ async def grant(
     listing's buffers go before and after it as they do with a booked time. It ends when the sender
     tells another date. Raises NotFound, Conflict, and BookingInvalid for an early check-in after
     check-in, or a late check-out before check-out."""
-    await store.hold_listing_of(session, reservation_id)
+    await stays.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
     if stay.listing_id is None or stay.check_in_at is None or stay.check_out_at is None:
         raise Conflict(f"reservation {stay.id} has no dates: its sender has not told them yet")
-    listing = await store.listing(session, stay.listing_id)
+    listing = await listings.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
     if early_check_in is not None:
         early = (
@@ -340,12 +341,12 @@ async def withhold(
     Returns the kinds of operation that were planned and will not happen as planned; empty where
     there were none, and where there is no such stay.
     """
-    await store.hold_listing_of(session, reservation_id)
-    stay = await store.reservation_for_update(session, reservation_id)
+    await stays.hold_listing_of(session, reservation_id)
+    stay = await stays.reservation_for_update(session, reservation_id)
     if stay is None:
         return set()
     cancelled: set[OperationKind] = set()
-    for code in await store.live_codes(session, stay.id):
+    for code in await access_codes.live_codes(session, stay.id):
         cancelled |= await codes.withdraw(session, actor, code, now=now)
     if stay.status != ReservationStatus.CANCELLED and stay.pins_withheld_at is None:
         stay.pins_withheld_at = now
@@ -365,9 +366,9 @@ async def reissue(
 ) -> Sequence[AccessCode]:
     """Give a stay another PIN on all its doors: see `codes.reissue`. Returns its codes as they are
     now. Raises NotFound, and Conflict where no PIN is wanted, or none is there."""
-    await store.hold_listing_of(session, reservation_id)
+    await stays.hold_listing_of(session, reservation_id)
     stay = await _stay(session, reservation_id)
-    live = await store.live_codes(session, stay.id)
+    live = await access_codes.live_codes(session, stay.id)
     if not live:
         raise Conflict(f"reservation {stay.id} has no PIN that another could take the place of")
     await codes.reissue_all(session, planner.sealer, actor, stay, live, now=now, dry_run=dry_run)
@@ -379,7 +380,7 @@ async def plan(
 ) -> None:
     """Make the stay's access codes what the stay wants now. Doing it twice changes nothing more."""
     wish = await _wish(session, planner, stay, now)
-    have = {code.lock_id: code for code in await store.live_codes(session, stay.id)}
+    have = {code.lock_id: code for code in await access_codes.live_codes(session, stay.id)}
     new = [lock for lock_id, lock in (wish.locks if wish else {}).items() if lock_id not in have]
     # The guest may know his PIN since the booking. A code that is withdrawn here, because he moves
     # to another room, loses its digits at once if it is not on a door yet.
@@ -404,9 +405,9 @@ async def plan(
             now=now,
             kept=kept,
         )
-    listing = await store.listing(session, stay.listing_id or "")
+    listing = await listings.listing(session, stay.listing_id or "")
     assert listing is not None  # noqa: S101  # only what is wished for gets so far
-    for own, others in (await store.neighbours(session, [stay.id])).values():
+    for own, others in (await neighbours.neighbours(session, [stay.id])).values():
         await tell_of_neighbours(session, actor, listing, own, others)
 
 
@@ -423,7 +424,7 @@ async def tell_of_neighbours(
     zone = ZoneInfo(listing.time_zone)
     for leaves, arrives in [pair for other in others for pair in ((own, other), (other, own))]:
         if turns_over(leaves.check_in_at, leaves.check_out_at, arrives.check_in_at, zone):
-            await store.record_turnover(session, actor, leaves.id, arrives.id)
+            await neighbours.record_turnover(session, actor, leaves.id, arrives.id)
 
 
 def _not_from_the_future(booking: Booking, now: datetime) -> Booking:
@@ -452,13 +453,13 @@ async def _wish(
         return None
     # Only a tombstone lacks these, says a CHECK, and it is not confirmed.
     assert stay.listing_id is not None  # noqa: S101
-    listing = await store.listing(session, stay.listing_id)
+    listing = await listings.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
     assert stay.check_in_at is not None  # noqa: S101
     assert stay.check_out_at is not None  # noqa: S101
     arrives = stay.early_check_in_at or stay.check_in_at
     leaves = stay.late_check_out_at or stay.check_out_at
-    locks = await store.locks_of_listing(session, listing.id)
+    locks = await listings.locks_of_listing(session, listing.id)
     return wish(planner, listing, locks, Window(arrives, leaves), stay.lead, now)
 
 
@@ -490,10 +491,10 @@ async def _listing(
     if listing_id is None:
         return None
     names = [f"{source_id}:{listing_id}", listing_id]
-    found = await store.first_listing(session, names)
+    found = await listings.first_listing(session, names)
     if found is None:
-        await store.await_set_up(session)
-        found = await store.first_listing(session, names)
+        await listings.await_set_up(session)
+        found = await listings.first_listing(session, names)
     return found
 
 
@@ -510,7 +511,7 @@ def _insist_owner(stay: Reservation, source_id: str | None) -> None:
 
 
 async def _stay(session: Session, reservation_id: str) -> Reservation:
-    stay = await store.reservation_for_update(session, reservation_id)
+    stay = await stays.reservation_for_update(session, reservation_id)
     if stay is None:
         raise unknown(reservation_id)
     return stay
@@ -535,7 +536,7 @@ async def _tell(session: Session, stay: Reservation, now: datetime, **fields: st
     telling = Telling(newest, {name: text for name, text in fields.items() if text is not None})
     told = tellings.merge(tellings.load(stay.told), telling)
     wanted = tellings.current(told)
-    listing = await store.listing(session, stay.listing_id or "")
+    listing = await listings.listing(session, stay.listing_id or "")
     if {"check_in", "check_out"} & telling.fields.keys():
         columns.check_told(replace(telling, fields=wanted), listing)
     values = columns.of(wanted, listing, stay)

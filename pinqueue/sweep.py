@@ -18,7 +18,7 @@ from pinqueue.metrics import SWEPT, Metrics
 from pinqueue.models import AccessCode, Operation
 from pinqueue.mutex import LIVING
 from pinqueue.schedule import LATE_AFTER, late_since
-from pinqueue.store import deliveries, sweeping
+from pinqueue.store import access_codes, deliveries, operations, sweeping
 
 log = logs.get(__name__)
 
@@ -109,7 +109,7 @@ async def begin_again(db: Database, metrics: Metrics | None = None) -> int:
         found = await sweeping.given_up(session, BEGIN_AGAIN_AFTER)
 
     async def begin(session: Session, code_id: int) -> PutRight | None:
-        code = await store.code_for_update(session, code_id)
+        code = await access_codes.code_for_update(session, code_id)
         if code.state not in (CodeState.REVOKING, CodeState.FAILED):
             return None
         await codes.begin_again(session, ACTOR, code, now=await store.now(session))
@@ -240,9 +240,11 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
     operation.rescues += 1 if silent.broke else 0
     if await _is_to_blame(session, operation, code, silent):
         event, reason = "quarantined", f"quarantined: {why} {operation.rescues} times"
-        await store.fail_operation(session, operation, reason)
+        await operations.fail_operation(session, operation, reason)
         if operation.kind == OperationKind.GENERATE and code.state != CodeState.FAILED:
-            await store.move_code(session, code, CodeState.FAILED, failed_at=operation.finished_at)
+            await access_codes.move_code(
+                session, code, CodeState.FAILED, failed_at=operation.finished_at
+            )
         elif operation.kind == OperationKind.REVOKE and code.state != CodeState.REVOKING:
             # So that it is known to be still to come off, and is begun again.
             await codes.withdraw(session, ACTOR, code, now=await store.now(session))

@@ -15,6 +15,7 @@ from pinqueue.lifecycle import ReservationStatus
 from pinqueue.models import AccessCode, Operation
 from pinqueue.reservations import Booking, Planner
 from pinqueue.sealing import Sealer
+from pinqueue.store import listings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 _numbers = count(1)
@@ -32,7 +33,7 @@ async def add_listing(
     locks = {"sim-zigbee-1": "zigbee"} if locks is None else locks
     async with db.transaction() as session:
         for device, protocol in locks.items():
-            if await store.lock_of_device(session, device) is None:
+            if await listings.lock_of_device(session, device) is None:
                 await inventory.add_lock(session, "test", device, device, protocol)
         await session.flush()
         await inventory.add_listing(session, "test", listing, time_zone, list(locks), lead)

@@ -26,6 +26,7 @@ from pinqueue.mutex import Mutex
 from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
+from pinqueue.store import claiming
 from tests import factories
 
 ZIGBEE, WIFI, BLUETOOTH = "sim-zigbee-1", "sim-wifi-1", "sim-bluetooth-1"
@@ -229,7 +230,7 @@ async def taken_by_a_worker(
         await execute(db, "UPDATE operations SET next_at = now() WHERE kind = :kind", kind=kind)
         async with db.transaction() as session:
             for operation in await store.rows(session, _TO_RING, kind=kind):
-                await store.claim_operation(session, **operation)
+                await claiming.claim_operation(session, **operation)
     await execute(
         db,
         """

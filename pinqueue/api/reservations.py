@@ -30,7 +30,7 @@ from pinqueue.api.shapes import (
 from pinqueue.db import Session
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.reservations import Booking
-from pinqueue.store import lists
+from pinqueue.store import lists, neighbours
 from pinqueue.store.queue import JobFilter
 
 TABLE = Table("Reservations")
@@ -98,7 +98,7 @@ async def confirm_reservation(call: Call, given: OfReservation) -> tuple[int, Sc
     """
     now = await store.now(call.session)
     stay = await reservations.confirm(call.session, call.planner, call.actor, given.id, now)
-    turnovers = await store.turnovers(call.session, [stay.id])
+    turnovers = await neighbours.turnovers(call.session, [stay.id])
     scheduled = await _scheduled_jobs(call.session, stay.id)
     return 200, ScheduledReservation.of(
         stay, same_day_turnover=turnovers.get(stay.id), jobs=scheduled
@@ -214,7 +214,7 @@ async def reissue_reservation(
 
 
 async def _told(call: Call, *stays: models.Reservation) -> list[Reservation]:
-    turnovers = await store.turnovers(call.session, [stay.id for stay in stays])
+    turnovers = await neighbours.turnovers(call.session, [stay.id for stay in stays])
     return [Reservation.of(stay, same_day_turnover=turnovers.get(stay.id)) for stay in stays]
 
 

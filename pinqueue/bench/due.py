@@ -14,6 +14,7 @@ from pinqueue.bench.figures import Round, percentile
 from pinqueue.bench.ground import BenchFailed, Deployment
 from pinqueue.lifecycle import CodeState, OperationKind, ReservationStatus
 from pinqueue.models import AccessCode, Listing, Lock, Operation, Reservation
+from pinqueue.store import access_codes, listings
 
 LISTING = "bench"
 HASHED_AHEAD = "$2b$10$" + 53 * "."
@@ -35,12 +36,12 @@ async def put(
         enough = timedelta(seconds=3, milliseconds=15 * len(offsets))
         start = await store.now(session) + (enough if ahead is None else ahead)
         window = {"starts_at": _whole(start, hours=1), "ends_at": _whole(start, hours=25)}
-        if await store.listing(session, LISTING) is None:
+        if await listings.listing(session, LISTING) is None:
             await session.execute(insert(Listing).values(id=LISTING, time_zone="UTC"))
         await session.execute(insert(Lock), [row["lock"] for row in rows])
         dates = {"check_in_at": window["starts_at"], "check_out_at": window["ends_at"]}
         await session.execute(insert(Reservation), [row["stay"] | dates for row in rows])
-        ids = await store.new_code_ids(session, len(rows))
+        ids = await access_codes.new_code_ids(session, len(rows))
         sealer = deployment.planner.sealer
         sealed = [
             {

@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from pinqueue import store
 from pinqueue.db import Session, driver_connection
 from pinqueue.lifecycle import EventType
 from pinqueue.models import Listing, Lock
-from pinqueue.store import Neighbours
+from pinqueue.store.neighbours import NEAR, NEIGHBOURS, Neighbours, neighbours_in
 
 PATIENCE = timedelta(milliseconds=50)
 """For a row that somebody holds: who waits for it longer waits alone."""
@@ -255,9 +254,7 @@ async def write(session: Session, told: Rows) -> Written:
         inserted = await connection.execute(_INSERT_RESERVATIONS, {"reservations": _json(stays)})
         doors = await connection.execute(DOORS, {"listings": list(listings)})
         written = await connection.execute(_INSERT_REST, {**rest, "scheduled": scheduled})
-        near = await connection.execute(
-            store.NEIGHBOURS, {"ids": [stay["id"] for stay in stays], **store.NEAR}
-        )
+        near = await connection.execute(NEIGHBOURS, {"ids": [stay["id"] for stay in stays], **NEAR})
     ((codes, events, wanted),) = await written.fetchall()
     as_found = {
         (id_, found.version, *((door.lock.id, door.lock.protocol) for door in found.doors))
@@ -267,7 +264,7 @@ async def write(session: Session, told: Rows) -> Written:
     counts = (inserted.rowcount, codes, events)
     return Written(
         as_now == as_found and counts == (len(stays), len(told.codes), len(told.events)),
-        store.neighbours_in(await near.fetchall()),
+        neighbours_in(await near.fetchall()),
         wanted,
     )
 

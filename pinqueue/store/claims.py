@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from pinqueue.db import Row, Run
 from pinqueue.errors import StateChanged
 from pinqueue.lifecycle import CodeState, EventType, OperationKind, sources_of
-from pinqueue.store import Claimed, ClaimedCode, ClaimedOperation
+from pinqueue.store.claiming import Claimed, ClaimedCode, ClaimedOperation
 
 T = TypeVar("T")
 
@@ -157,7 +157,7 @@ async def claim(run: Run, asked: Sequence[Ask], *, patient: bool) -> Answers[Cla
     Whoever held one with an older epoch can from now on record nothing.
 
     None for one that is closed, or not due any more; and for a revoke that has to cancel a generate
-    operation first, or whose code was never begun: `store.claim_operation` is for that.
+    operation first, or whose code was never begun: `claiming.claim_operation` is for that.
     """
     rows = await run(
         _CLAIM[patient],

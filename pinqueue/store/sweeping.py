@@ -11,7 +11,8 @@ from sqlalchemy import Text, and_, func, or_, select, text, update
 from pinqueue.db import Session
 from pinqueue.lifecycle import OPERATION_OPEN, CodeState, OperationState
 from pinqueue.models import AccessCode, Operation, Try, WebhookEvent
-from pinqueue.store import code_for_update, rows
+from pinqueue.store import rows
+from pinqueue.store.access_codes import code_for_update
 
 STRANDED_AFTER = timedelta(seconds=60)
 LONGEST_RING = timedelta(minutes=5)

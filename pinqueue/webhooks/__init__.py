@@ -26,6 +26,7 @@ from pinqueue.inventory import NAME
 from pinqueue.models import Source
 from pinqueue.patience import within
 from pinqueue.reservations import Booking, Planner
+from pinqueue.store import events, sources
 from pinqueue.webhooks import (
     cloudbeds,
     guesty,
@@ -152,7 +153,7 @@ async def look_up(
 
     async def look() -> dict[str, tuple[Source, datetime]]:
         async with db.look() as session:
-            return await store.sources_and_now(session, set(source_ids))
+            return await sources.sources_and_now(session, set(source_ids))
 
     found = await within(BATCH_WITHIN, look())
     return [found.get(source_id) for source_id in source_ids]
@@ -230,7 +231,7 @@ def _arrival(taken: Taken) -> Arrival | None:
 
 async def _store(session: Session, planner: Planner, taken: Taken) -> str:
     source, told = taken.source, taken.told
-    event_row = await store.insert_event(
+    event_row = await events.insert_event(
         session, source.id, taken.event_id, taken.body_sha256, told.type, taken.body
     )
     if event_row is None:
@@ -245,7 +246,7 @@ async def apply(
     if told.fetch is not None and source.api is not None:
         reservation_id = reservations.own_id(source, told.fetch)
         await fetching.put(session, event_row, told.fetch_after)
-        await store.set_event_outcome(session, event_row, "fetching", reservation_id, None)
+        await events.set_event_outcome(session, event_row, "fetching", reservation_id, None)
         return "fetching"
     if told.booking is not None:
         return await _apply(session, planner, source, event_row, told.booking, now)
@@ -258,7 +259,7 @@ async def apply(
         reservation_id=reservations.own_id(source, told.fetch),
         reason="the event names a booking only, and the source has no API to read it from",
     )
-    await store.set_event_outcome(
+    await events.set_event_outcome(
         session, event_row, "incomplete", reservations.own_id(source, told.fetch), None
     )
     return "incomplete"
@@ -297,7 +298,7 @@ async def _apply(
             reservation_id=booking.reservation_id,
             listing_id=booking.listing_id,
         )
-    await store.set_event_outcome(
+    await events.set_event_outcome(
         session, event_row, outcome, booking.reservation_id, booking.listing_id
     )
     return outcome
@@ -310,7 +311,7 @@ async def adopt_unmapped(session: Session, planner: Planner, listing_id: str) ->
     """
     taken = 0
     now = await store.now(session)
-    for event in await store.unmapped_events(session, listing_id):
+    for event in await events.unmapped_events(session, listing_id):
         event_row, reservation_id = event.id, event.reservation_id
         source = await session.get_one(Source, event.source_id)
         sender = SENDERS[source.kind]
@@ -321,7 +322,7 @@ async def adopt_unmapped(session: Session, planner: Planner, listing_id: str) ->
             taken += 1
         except Refusal as refusal:
             await _audit(session, source.id, refusal)
-            await store.set_event_outcome(
+            await events.set_event_outcome(
                 session, event_row, "ignored", reservation_id or "", listing_id
             )
     return taken
@@ -361,7 +362,7 @@ async def _repeat(
         if told.fetch is not None and source.api is not None:
             await fetching.put_again(session, source.id, event_id, told.fetch_after)
         return "duplicate"
-    if await store.event_body_sha256(session, source.id, event_id) != digest:
+    if await events.event_body_sha256(session, source.id, event_id) != digest:
         message = "this event id came before with another body: use a new one"
         audit = {"event_id": event_id, "reason": "the sender used an event id for two bodies"}
         raise Refusal(409, "event_id_reused", message, audit=audit)

@@ -8,9 +8,9 @@ import asyncio
 from datetime import datetime
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from pinqueue import store
 from pinqueue.db import Database
 from pinqueue.models import Source
+from pinqueue.store import sources
 
 SOURCE_BURST, STRANGER_BURST = 60.0, 10.0
 """Seconds: so many seconds' worth may come at once. A channel that is connected tells of a year's
@@ -63,7 +63,7 @@ class Limits:
         async with self._looking:
             if now >= self._look_again_at:
                 async with db.transaction() as session:
-                    self._seen = await store.sources_and_now(session)
+                    self._seen = await sources.sources_and_now(session)
                 self._look_again_at = now + LOOK_EVERY
         return self._seen.get(source_id)
 

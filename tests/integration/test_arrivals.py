@@ -12,13 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from pinqueue import store
 from pinqueue.arrivals import Arrival, Arrivals
 from pinqueue.db import Database
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.lines import WEB_LIMITS
 from pinqueue.reservations import Planner
 from pinqueue.store import arrivals as rows
+from pinqueue.store import neighbours
 from tests import factories
 from tests.receiving import Receiver
 
@@ -255,11 +255,11 @@ async def test_endpoints_are_told_of_each(
 
 WITHIN: dict[str, Any] = {
     **{name: ["one", "other"] for name in ("sources", "events", "stays", "listings", "ids")},
-    **store.NEAR,
+    **neighbours.NEAR,
 }
 
 
-@pytest.mark.parametrize("statement", [rows.FIND, rows.DOORS, store.NEIGHBOURS])
+@pytest.mark.parametrize("statement", [rows.FIND, rows.DOORS, neighbours.NEIGHBOURS])
 async def test_planned_when_the_tables_were_tiny_each_row_is_found_by_an_index(
     statement: bytes, arrivals: Arrivals, database_url: str
 ) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from pinqueue import codes, store
+from pinqueue import codes
 from pinqueue.config import read_settings
 from pinqueue.db import Database
 from pinqueue.lifecycle import CodeState, ReservationStatus
 from pinqueue.models import AccessCode
 from pinqueue.reservations import Booking, Planner
 from pinqueue.sealing import sealer
+from pinqueue.store import access_codes, listings
 from tests import factories
 from tests.conftest import SECRETS, Server
 
@@ -83,7 +84,7 @@ def shared_url(server: Server, template: str) -> Iterator[str]:
 async def db(shared_url: str) -> AsyncIterator[Database]:
     db = Database(shared_url, pool_size=2, name="pinqueue-tests")
     async with db.transaction() as session:
-        made = await store.listing(session, "apt-7")
+        made = await listings.listing(session, "apt-7")
     if made is None:
         await factories.add_listing(db)
         await factories.add_listing(db, "attic", {"sim-zigbee-2": "zigbee"})
@@ -123,11 +124,11 @@ def booking(stay: str, **changes: Any) -> Booking:
 async def bring_to(db: Database, planner: Planner, stay: str, state: str) -> None:
     """Have the stay's code be in a state, by the moves that lead there."""
     async with db.transaction() as session:
-        (code,) = await store.live_codes(session, stay)
+        (code,) = await access_codes.live_codes(session, stay)
         if state == CodeState.CANCELLED:
             await codes.withdraw(session, "test", code, now=TODAY)
         for to, values in WAY.get(state, {}).items():
-            await store.move_code(session, code, to, **values)
+            await access_codes.move_code(session, code, to, **values)
         for kind in DONE.get(state, ()):
             done = "UPDATE operations SET state = :state, finished_at = now() WHERE kind = :kind"
             how = "failed" if state == CodeState.FAILED else "completed"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pinqueue import codes, pins, store
+from pinqueue import codes, pins
 from pinqueue.db import Database
 from pinqueue.errors import ConfigInvalid, Conflict, StateChanged
 from pinqueue.lifecycle import CodeState, ReservationStatus
@@ -14,6 +14,7 @@ from pinqueue.locks import Window
 from pinqueue.models import AccessCode
 from pinqueue.pins import Pin
 from pinqueue.reservations import Planner
+from pinqueue.store import access_codes
 from tests import factories
 from tests.operating import execute
 
@@ -71,7 +72,7 @@ async def test_moving_to_the_same_window_writes_nothing(db: Database, planner: P
     code = await scheduled(db, planner)
     before = await factories.rows(db, "SELECT count(*) AS events FROM audit_events")
     async with db.transaction() as session:
-        held = await store.code_for_update(session, code.id)
+        held = await access_codes.code_for_update(session, code.id)
         window = Window(code.starts_at, code.ends_at)
         await codes.move(session, "test", held, window, lead=LEAD, now=datetime.now(UTC))
     assert await factories.rows(db, "SELECT count(*) AS events FROM audit_events") == before
@@ -83,7 +84,7 @@ async def test_f22_moving_replaces_both_jobs_and_leaves_no_other_waiting(
     code = await scheduled(db, planner)
     for days in (1, 2, 3):
         async with db.transaction() as session:
-            held = await store.code_for_update(session, code.id)
+            held = await access_codes.code_for_update(session, code.id)
             window = Window(code.starts_at, code.ends_at + timedelta(days=days))
             await codes.move(session, "test", held, window, lead=LEAD, now=datetime.now(UTC))
     waiting = await factories.rows(
@@ -103,9 +104,9 @@ async def test_an_ended_code_moves_nowhere_any_more(db: Database, planner: Plann
     code = await scheduled(db, planner)
     await factories.receive(db, planner, factories.booking(status=ReservationStatus.CANCELLED))
     async with db.transaction() as session:
-        held = await store.code_for_update(session, code.id)
+        held = await access_codes.code_for_update(session, code.id)
         with pytest.raises(StateChanged):
-            await store.move_code(session, held, CodeState.REVOKING)
+            await access_codes.move_code(session, held, CodeState.REVOKING)
 
 
 async def test_a_job_carries_the_id_of_its_operation_and_nothing_else(
@@ -202,7 +203,7 @@ async def test_a_replaced_pin_is_another_and_was_not_lately_on_the_lock(
     drawn = [taken, own, other]
     monkeypatch.setattr(pins, "choose", lambda length: drawn.pop(0))
     async with db.transaction() as session:
-        held = await store.code_for_update(session, second.id)
+        held = await access_codes.code_for_update(session, second.id)
         await codes.replace_pin(session, planner.sealer, "test", held)
     (after,) = await factories.codes(db, "res-2")
     assert pin_of(planner, after) == other

@@ -8,10 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from pinqueue import fetching, health, store
+from pinqueue import fetching, health
 from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.reservations import Planner
+from pinqueue.store import events
 from tests import factories
 from tests.operating import a_worker, execute, until
 from tests.senders import playing, using
@@ -81,9 +82,9 @@ async def test_a_worker_reads_at_once_the_booking_that_an_event_names(
 ) -> None:
     await execute(source, COMPARED_AGO, minutes=0)
     async with source.transaction() as session:
-        event = await store.insert_event(session, "hostaway", "msg_1", b"", "changed", {})
+        event = await events.insert_event(session, "hostaway", "msg_1", b"", "changed", {})
         assert event is not None
-        await store.set_event_outcome(session, event, "fetching", "hostaway:13", None)
+        await events.set_event_outcome(session, event, "fetching", "hostaway:13", None)
         await fetching.put(session, event)
     async with a_worker(settings):
         await until(lambda: stays(source))

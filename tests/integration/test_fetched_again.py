@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from pinqueue import alarms, fetching, store, sweep
+from pinqueue import alarms, fetching, sweep
 from pinqueue.db import Database
 from pinqueue.reservations import Planner
+from pinqueue.store import events
 from tests import factories
 from tests.operating import execute
 
@@ -30,9 +31,9 @@ async def event(db: Database, planner: Planner) -> int:
     """An event that came a while ago and whose booking is to be fetched."""
     await factories.add_source(db, planner.sealer)
     async with db.transaction() as session:
-        row = await store.insert_event(session, "main", "msg_1", b"", "changed", {})
+        row = await events.insert_event(session, "main", "msg_1", b"", "changed", {})
         assert row is not None
-        await store.set_event_outcome(session, row, "fetching", "res-1", None)
+        await events.set_event_outcome(session, row, "fetching", "res-1", None)
         await fetching.put(session, row)
     await execute(db, "UPDATE webhook_events SET received_at = now() - interval '1 hour'")
     return row

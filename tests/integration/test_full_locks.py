@@ -12,6 +12,7 @@ from pinqueue.config import Settings
 from pinqueue.errors import TryLater
 from pinqueue.operations import OVERLAP_WAIT, Workbench
 from pinqueue.simulator import Control
+from pinqueue.store import access_codes
 from tests import factories
 from tests.operating import (
     WIFI,
@@ -207,7 +208,7 @@ async def test_a_place_is_not_offered_to_whom_is_cancelled_at_that_moment(
     prompt.settings(max_live=0)
     await arriving(bench, near=HOUR)
     async with bench.db.transaction() as cancelling:
-        (code,) = await store.live_codes(cancelling, "near")
+        (code,) = await access_codes.live_codes(cancelling, "near")
         await codes.withdraw(cancelling, "test", code, now=await store.now(cancelling))
 
         async def fill() -> None:

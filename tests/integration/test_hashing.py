@@ -12,6 +12,7 @@ from pinqueue.operations import Workbench
 from pinqueue.pins import Pin
 from pinqueue.sealing import Sealer
 from pinqueue.simulator import Control
+from pinqueue.store import access_codes
 from tests.operating import a_worker, book, code_of, digits, execute, ring, until
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ async def test_a_pin_that_is_replaced_meanwhile_does_not_get_the_hash_of_the_old
         now = await store.now(session)
         await codes.reissue(session, bench.planner.sealer, "test", code.id, now=now)
     async with bench.db.transaction() as session:
-        assert not await store.keep_hash(session, code.id, old, "of the old one")
+        assert not await access_codes.keep_hash(session, code.id, old, "of the old one")
     assert await hash_of(bench, "res-1") is None
 
 

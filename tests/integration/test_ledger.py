@@ -13,14 +13,14 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from pinqueue import store
 from pinqueue.bench import crowd
 from pinqueue.config import Settings
 from pinqueue.db import Database, Row, driver_connection
 from pinqueue.errors import DatabaseUnavailable, PinQueueError, StateChanged
 from pinqueue.ledger import Ledger
 from pinqueue.operations import Workbench
-from pinqueue.store import Claimed
+from pinqueue.store import access_codes, claiming
+from pinqueue.store.claiming import Claimed
 from pinqueue.store.claims import Accepted, Intent, Seen
 from tests import factories
 from tests.operating import book, cancel, code_of, execute, operation_of, until
@@ -61,7 +61,7 @@ async def held_by_another(bench: Workbench, reservation_id: str) -> AsyncIterato
     """Somebody else's transaction has that stay's code, for the block."""
     code = await code_of(bench, reservation_id)
     async with bench.db.transaction() as session:
-        await store.code_for_update(session, code.id)
+        await access_codes.code_for_update(session, code.id)
         yield
 
 
@@ -78,7 +78,7 @@ async def test_a_claim_gives_the_rows_as_they_are_in_the_database(
 ) -> None:
     (first, *_) = await claimed(bench)
     async with bench.db.transaction() as session:
-        operation, code = await store.hold_claim(session, first)
+        operation, code = await claiming.hold_claim(session, first)
         for given, kept in ((first.operation, operation), (first.code, code)):
             assert asdict(given) == {name: getattr(kept, name) for name in asdict(given)}
 

@@ -9,10 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from pinqueue import operations, store
+from pinqueue import operations
 from pinqueue.errors import TryLater
 from pinqueue.operations import Workbench
 from pinqueue.simulator import Control
+from pinqueue.store import stays
 from tests import factories
 from tests.operating import (
     CREATE,
@@ -186,7 +187,7 @@ async def test_a_worker_does_not_wait_for_the_booking_that_waits_for_it(
     which a booking holds that wants the code next."""
     await book(bench)
     async with bench.db.transaction() as booking:
-        await store.reservation_for_update(booking, "res-1")
+        await stays.reservation_for_update(booking, "res-1")
         assert await ring(bench, "generate") is None
 
 

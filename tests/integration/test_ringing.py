@@ -22,6 +22,7 @@ from pinqueue import alarms, ringing, store
 from pinqueue.operations import Workbench
 from pinqueue.ringing import Ringer
 from pinqueue.simulator import Control
+from pinqueue.store import access_codes, operations
 from tests import factories
 from tests.operating import book, cancel, code_of, execute, put_on_door
 from tests.queueing import QUEUE, Queue, a_queue
@@ -290,14 +291,14 @@ async def has_left(bench: Workbench, reservation_id: str, ago: timedelta) -> Non
     """A stay's end as though it had been so long ago, its generate operation long done."""
     code = await code_of(bench, reservation_id)
     async with bench.db.transaction() as session:
-        found = await store.code_for_update(session, code.id)
+        found = await access_codes.code_for_update(session, code.id)
         now = await store.now(session)
         found.starts_at, found.ends_at = now - ago - timedelta(days=2), now - ago
-        operations = await store.open_operations(session, found)
-        await alarms.take_back(session, operations["generate"])
-        operations["revoke"].due_at = operations["revoke"].next_at = found.ends_at
+        opened = await operations.open_operations(session, found)
+        await alarms.take_back(session, opened["generate"])
+        opened["revoke"].due_at = opened["revoke"].next_at = found.ends_at
         await session.flush()
-        await alarms.move(session, operations["revoke"])
+        await alarms.move(session, opened["revoke"])
 
 
 async def in_the_order_they_are_taken(bench: Workbench, queue: Queue) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import insert, update
 from sqlalchemy.types import LargeBinary
 
-from pinqueue import audit, inventory, rotating, store
+from pinqueue import audit, inventory, rotating
 from pinqueue.db import Database
 from pinqueue.errors import ConfigInvalid, DatabaseUnavailable
 from pinqueue.models import AccessCode, Base
@@ -19,6 +19,7 @@ from pinqueue.pins import Pin
 from pinqueue.reservations import Planner
 from pinqueue.rotating import rotate_secrets
 from pinqueue.sealing import Sealer
+from pinqueue.store import access_codes
 from pinqueue.store.sealed import COLUMNS
 from tests import factories
 from tests.conftest import SECRETS
@@ -49,8 +50,8 @@ async def set_up(db: Database, planner: Planner, stays: int = 1) -> None:
 async def many_codes(db: Database, seal: Sealer, codes: int) -> None:
     """So many in bulk, like the one that is there."""
     async with db.transaction() as session:
-        (like,) = await store.live_codes(session, "res-0")
-        ids = await store.new_code_ids(session, codes)
+        (like,) = await access_codes.live_codes(session, "res-0")
+        ids = await access_codes.new_code_ids(session, codes)
         same = {"lock_id": like.lock_id, "starts_at": like.starts_at, "ends_at": like.ends_at}
         stays = [
             {
@@ -145,7 +146,7 @@ async def test_what_somebody_holds_is_sealed_anew_when_it_is_let_go(
     await set_up(db, planner, stays=2)
     held, other = await sealed_pins(db)
     async with db.transaction() as session:
-        await store.code_for_update(session, held)
+        await access_codes.code_for_update(session, held)
         rotating_ = asyncio.create_task(rotate_secrets(db, BOTH, "cli:ana"))
         new = Sealer([NEW], PEPPER)
         while not opens(new, other, (await sealed_pins(db))[other]):
@@ -162,7 +163,7 @@ async def test_what_is_held_for_too_long_is_named(
     await set_up(db, planner)
     (held,) = await sealed_pins(db)
     async with db.transaction() as session:
-        await store.code_for_update(session, held)
+        await access_codes.code_for_update(session, held)
         with pytest.raises(DatabaseUnavailable, match=f"access_codes {held}: run it again"):
             await rotate_secrets(db, BOTH, "cli:ana")
 

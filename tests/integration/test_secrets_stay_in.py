@@ -27,6 +27,7 @@ from pinqueue.operations import Workbench
 from pinqueue.pins import Pin
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
+from pinqueue.store import access_codes
 from tests import factories
 from tests.leaks import Recorder, dump, leaks
 from tests.operating import (
@@ -246,7 +247,7 @@ async def test_an_error_at_the_database_does_not_print_the_row_it_failed_on(
     }
     with pytest.raises(IntegrityError) as caught:
         async with bench.db.transaction() as session:
-            await store.insert_codes(session, [row])
+            await access_codes.insert_codes(session, [row])
     assert leaks(str(caught.value) + repr(caught.value), {pin}) == set()
     assert "hidden" in str(caught.value)
 

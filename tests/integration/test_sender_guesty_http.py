@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from pinqueue import inventory, store
+from pinqueue import inventory
 from pinqueue.db import Database
 from pinqueue.errors import (
     InputInvalid,
@@ -23,6 +23,7 @@ from pinqueue.errors import (
 from pinqueue.fetchers import FETCHERS, Api, checked_api
 from pinqueue.models import Source
 from pinqueue.reservations import Planner
+from pinqueue.store import sources
 from tests.senders import guesty, using
 from tests.senders.guesty import (
     CLIENT_ID,
@@ -346,7 +347,9 @@ def test_credentials_that_a_person_changes_meanwhile_are_not_changed_back(
 
     async def keep(db: Database, planner: Planner) -> bool:
         async with db.transaction() as session:
-            return await store.replace_api(session, "guesty", before, b"the old ones, and a token")
+            return await sources.replace_api(
+                session, "guesty", before, b"the old ones, and a token"
+            )
 
     assert web.do(keep) is False
     assert web.value("SELECT api FROM sources WHERE id = 'guesty'") == b"the new ones"

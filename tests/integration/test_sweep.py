@@ -16,6 +16,7 @@ from pinqueue.errors import TryLater
 from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
+from pinqueue.store import access_codes
 from tests import factories
 from tests.operating import (
     book,
@@ -383,7 +384,7 @@ async def test_an_operation_that_cannot_be_rescued_holds_up_no_other(
         await overdue(bench.db)
     stuck = await code_of(bench, "res-0")
     async with bench.db.transaction() as session:
-        await store.code_for_update(session, stuck.id)
+        await access_codes.code_for_update(session, stuck.id)
         await sweep.sweep(impatient, RETENTION)
     await impatient.close()
     waiting = [job for job in await factories.rows(bench.db, JOBS) if job["status"] == "todo"]

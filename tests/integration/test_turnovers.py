@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pinqueue import store
 from pinqueue.db import Database
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.reservations import Planner
+from pinqueue.store import neighbours
 from tests import factories
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ async def book(db: Database, planner: Planner, stay: str, days: str, **told: Any
 
 async def turnovers(db: Database) -> dict[str, str]:
     async with db.transaction() as session:
-        return await store.turnovers(session, ["out", "in", "later"])
+        return await neighbours.turnovers(session, ["out", "in", "later"])
 
 
 OUT = "2027-07-01T15:00 2027-07-04T11:00"
