@@ -11,7 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -28,6 +28,7 @@ from pinqueue.reservations import Planner
 from pinqueue.sealing import Sealer, sealer
 from pinqueue.simulator import ACCESS_ID, ACCESS_SECRET, Control
 from pinqueue.simulator import running as simulator_running
+from tests.wires import Wire
 
 IMAGE = os.environ.get("PINQUEUE_TEST_IMAGE", "postgres:18-alpine")
 SECRETS = {
@@ -158,6 +159,13 @@ def database_url(server: Server, template: str) -> Iterator[str]:
     """A migrated database of this test's own."""
     with server.database(template) as url:
         yield url
+
+
+@pytest.fixture
+def wire(database_url: str) -> Iterator[Wire]:
+    """Another way to that database, to be cut."""
+    with closing(Wire(database_url)) as wire:
+        yield wire
 
 
 @pytest.fixture

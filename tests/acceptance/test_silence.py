@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,13 +15,6 @@ from tests.wires import Wire
 
 CREATE = {"method": "POST", "path": "/temp-password"}
 SILENT = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    wire = Wire(database_url)
-    yield wire
-    wire.close()
 
 
 STUCK = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from threading import Thread
 
 import psycopg
@@ -13,13 +12,6 @@ from tests.serving import Web, serving
 from tests.wires import Wire
 
 WORKER = "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now())"
-
-
-@pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    wire = Wire(database_url)
-    yield wire
-    wire.close()
 
 
 def test_it_is_good_while_a_worker_lives_and_nothing_is_overdue(web: Web) -> None:

@@ -43,13 +43,6 @@ def silent() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    made = Wire(database_url)
-    yield made
-    made.close()
-
-
 def elsewhere(settings: Settings, **values: object) -> Settings:
     return settings.model_copy(update=values)
 

@@ -4,7 +4,7 @@ the other end is silent."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -27,13 +27,6 @@ from tests.operating import a_worker, book, code_of, until
 from tests.wires import Wire
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    wire = Wire(database_url)
-    yield wire
-    wire.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -150,13 +150,6 @@ def test_workers_that_gave_no_sign_of_life_are_not_counted(web: Web) -> None:
 
 
 # Outages
-
-
-@pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    wire = Wire(database_url)
-    yield wire
-    wire.close()
 
 
 @pytest.mark.parametrize("outage", [Wire.cut, Wire.fall_silent], ids=["gone", "silent"])

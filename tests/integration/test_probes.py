@@ -11,13 +11,6 @@ from tests.wires import Wire
 
 
 @pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    wire = Wire(database_url)
-    yield wire
-    wire.close()
-
-
-@pytest.fixture
 def wired(wire: Wire, database_url: str) -> Iterator[Web]:
     with serving(database_url, through=wire.url) as web:
         yield web
