@@ -336,10 +336,10 @@ LOCK_CLOUD = ("tuya_region", "tuya_access_id", "tuya_access_secret")
 """What a process that talks to locks needs besides."""
 
 
-def read_settings(**overrides: object) -> Settings:
+def read_settings(**overrides: Any) -> Settings:
     """The settings of this process; raises ConfigInvalid with every fault, one a line."""
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks each of them
+        return Settings(**overrides)
     except ValidationError as error:
         raise ConfigInvalid(
             "\n".join(

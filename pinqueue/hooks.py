@@ -67,7 +67,7 @@ def load() -> Hooks:
 
 def _function(point: EntryPoint) -> Function:
     try:
-        function = point.load()
+        function: Function = point.load()
     except Exception as error:
         raise ConfigInvalid(
             f"the hook {point.name} ({point.value}) cannot be imported: "
@@ -75,7 +75,7 @@ def _function(point: EntryPoint) -> Function:
         ) from error
     if not callable(function):
         raise ConfigInvalid(f"the hook {point.name} ({point.value}) is not a function")
-    return function  # type: ignore[no-any-return]  # what it returns, if anything, is awaited
+    return function
 
 
 class _Hook:

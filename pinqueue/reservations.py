@@ -451,12 +451,11 @@ async def _wish(
     """None for a stay that is over, off, withheld, or has no locks."""
     if stay.status != ReservationStatus.CONFIRMED or stay.pins_withheld_at is not None:
         return None
-    # Only a tombstone lacks these, says a CHECK, and it is not confirmed.
-    assert stay.listing_id is not None  # noqa: S101
+    assert stay.listing_id is not None  # noqa: S101  # a CHECK says so of what is confirmed
     listing = await listings.listing(session, stay.listing_id)
     assert listing is not None  # noqa: S101  # a foreign key says so
-    assert stay.check_in_at is not None  # noqa: S101
-    assert stay.check_out_at is not None  # noqa: S101
+    assert stay.check_in_at is not None  # noqa: S101  # the same CHECK
+    assert stay.check_out_at is not None  # noqa: S101  # the same CHECK
     arrives = stay.early_check_in_at or stay.check_in_at
     leaves = stay.late_check_out_at or stay.check_out_at
     locks = await listings.locks_of_listing(session, listing.id)

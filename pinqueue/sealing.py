@@ -39,7 +39,7 @@ class Sealer:
         """`owner` names the row, e.g. `access_code:7`: a seal moved to another row is refused."""
         return self._fernet.encrypt(f"{owner}\n{text}".encode())
 
-    def open(self, owner: str, sealed: bytes) -> str:
+    def open(self, owner: str, sealed: bytes | memoryview) -> str:
         """Raises ConfigInvalid when no key opens it, or when it was sealed for another row."""
         try:
             sealed_for, _, text = self._fernet.decrypt(bytes(sealed)).decode().partition("\n")

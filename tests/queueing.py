@@ -154,7 +154,7 @@ class Queue:
         """Wait until a query tells that something is `so`."""
         async with asyncio.timeout(20):
             while not (await self.ask(query, **parameters))[0]["so"]:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # rows give no signal
 
     async def until_it_listens(self) -> None:
         await self.until(

@@ -240,7 +240,7 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # uvicorn's own lists, which give no signal
         await self.lifespan.shutdown()
 
     def stop(self) -> None:

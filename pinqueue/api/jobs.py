@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pinqueue import jobs
@@ -37,7 +38,9 @@ async def list_jobs(call: Call, given: JobsAsked) -> tuple[int, Jobs]:
     The next first, or the newest. A cursor stays good while jobs come and go. `delayed` jobs ring
     later, `waiting` ones are due.
     """
-    which = _filter(given, state=given.state, due_from=given.due_from, due_before=given.due_before)
+    which = replace(
+        _filter(given), state=given.state, due_from=given.due_from, due_before=given.due_before
+    )
     page = await jobs.find_jobs(
         call.session,
         which,
@@ -153,11 +156,10 @@ def _scheduled(found: list[dict[str, Any]]) -> ScheduledJobs:
     return ScheduledJobs(jobs=[ScheduledJob.model_validate(job) for job in found])
 
 
-def _filter(given: JobsOf, **more: object) -> JobFilter:
+def _filter(given: JobsOf) -> JobFilter:
     return JobFilter(
         queues=(given.queue,) if given.queue else (),
         lock_id=given.lock,
         listing_id=given.listing,
         reservation_id=given.reservation,
-        **more,  # type: ignore[arg-type]
     )

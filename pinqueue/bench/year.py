@@ -68,7 +68,7 @@ class Year:
 
 def asked(locks: int, seed: int) -> Due:
     """The operations of a year. Each lock has the times of its listing, and one guest at a time."""
-    choose = random.Random(seed).choice  # noqa: S311
+    choose = random.Random(seed).choice  # noqa: S311  # to be drawn alike again
     check_in, check_out = _lots(CHECK_IN), _lots(CHECK_OUT)
     nights, empty = _lots(NIGHTS), _lots(EMPTY)
     due: dict[OperationKind, Counter[int]] = {kind: Counter() for kind in OperationKind}

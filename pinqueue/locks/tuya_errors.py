@@ -40,8 +40,8 @@ _MISSING = (
 )
 _RATE = "Tuya asks for a slower pace"
 _FULL = "the lock holds as many PINs as it can: remove some in the Tuya app"
-_SECRET = (
-    "check PINQUEUE_TUYA_ACCESS_ID and PINQUEUE_TUYA_ACCESS_SECRET against the project at Tuya"  # noqa: S105
+_CREDENTIALS = (
+    "check PINQUEUE_TUYA_ACCESS_ID and PINQUEUE_TUYA_ACCESS_SECRET against the project at Tuya"
 )
 _LINKED = (
     "the project may not use this device: link the app account that owns the lock to the Tuya"
@@ -51,20 +51,20 @@ _SUBSCRIBE = (
     "subscribe the Tuya project to 'Smart Lock Open Service' and authorise it"
     " (iot.tuya.com: Cloud, project, Service API)"
 )
-_TOKEN = "Tuya refuses the very tokens it issues"  # noqa: S105
+_ITS_OWN = "Tuya refuses the very tokens it issues"
 _UNSUPPORTED = (
     "this device cannot do that: check that the device id is that of a lock with a keypad"
 )
 
 _KNOWN: Final[Mapping[int, tuple[type[LockError], str]]] = {
     _OUTAGE: (LockUnreachable, "Tuya reports a fault of its own"),
-    1001: (LockRefused, _SECRET),
-    1002: (LockRefused, _SECRET),
-    1004: (LockRefused, f"Tuya does not accept the signature: {_SECRET}"),
-    1005: (LockRefused, _SECRET),
-    1010: (LockUnreachable, _TOKEN),
-    1011: (LockUnreachable, _TOKEN),
-    1012: (LockUnreachable, _TOKEN),
+    1001: (LockRefused, _CREDENTIALS),
+    1002: (LockRefused, _CREDENTIALS),
+    1004: (LockRefused, f"Tuya does not accept the signature: {_CREDENTIALS}"),
+    1005: (LockRefused, _CREDENTIALS),
+    1010: (LockUnreachable, _ITS_OWN),
+    1011: (LockUnreachable, _ITS_OWN),
+    1012: (LockUnreachable, _ITS_OWN),
     WRONG_CLOCK: (LockRefused, "the clock of this machine is wrong: set it (NTP)"),
     1106: (LockRefused, _LINKED),
     1108: (LockRefused, "Tuya does not know this call: check PINQUEUE_TUYA_URL and the device id"),
@@ -77,7 +77,7 @@ _KNOWN: Final[Mapping[int, tuple[type[LockError], str]]] = {
     1111: (LockBusy, _RATE),
     1113: (LockBusy, _RATE),
     1199: (LockBusy, _RATE),
-    1400: (LockUnreachable, _TOKEN),
+    1400: (LockUnreachable, _ITS_OWN),
     2001: (LockUnreachable, "the lock is offline"),
     2003: (LockRefused, _UNSUPPORTED),
     2004: (LockRefused, _UNSUPPORTED),

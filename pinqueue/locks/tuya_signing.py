@@ -65,8 +65,8 @@ def seal_pin(digits: str, session_key: bytes) -> str:
 
 
 def _ecb(key: bytes, data: bytes, *, encrypt: bool) -> bytes:
-    # ECB is Tuya's choice. Here it is harmless: one block, under a key that lives for minutes.
-    cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
+    # ECB is harmless here: one block, under a key that lives for minutes.
+    cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305  # it is Tuya's choice
     operation = cipher.encryptor() if encrypt else cipher.decryptor()
     return operation.update(data) + operation.finalize()
 

@@ -17,7 +17,7 @@ from pinqueue.simulator.journal import Journal
 from pinqueue.simulator.signed_api import SignedApi, Simulation
 
 ACCESS_ID: Final = "simulatedaccessid000"
-ACCESS_SECRET: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105
+ACCESS_SECRET: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105  # known to all
 """Published on purpose: they open nothing but simulated doors."""
 
 DEFAULT_DEVICES: Final = (

@@ -43,8 +43,7 @@ class Fault:
     random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # A seed, not a secret: the same run strikes the same calls.
-        self.random = random.Random(self.seed)  # noqa: S311
+        self.random = random.Random(self.seed)  # noqa: S311  # each run strikes the same calls
 
     def matches(self, method: str, path: str, device: str | None) -> bool:
         return (

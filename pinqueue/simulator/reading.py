@@ -20,7 +20,7 @@ REQUIRED: Final = (
     "password_type",
     "ticket_id",
 )
-PASSWORD_TYPE: Final = "ticket"  # noqa: S105
+PASSWORD_TYPE: Final = "ticket"  # noqa: S105  # a kind of password, not one
 NAME_LENGTH: Final = 20
 SCHEDULES: Final = 3
 TEN_DIGITS: Final = 9_999_999_999

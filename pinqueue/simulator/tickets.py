@@ -22,15 +22,15 @@ def make_ticket_key(session_key: bytes, access_secret: str) -> str:
     """The session key under AES-256-ECB with the whole 32-character secret: 64 hex digits."""
     padder = PKCS7(128).padder()
     plain = padder.update(session_key) + padder.finalize()
-    # ECB is the cloud's choice; this side only repeats it.
-    cipher = Cipher(algorithms.AES(access_secret.encode("ascii")), modes.ECB())  # noqa: S305
+    key = access_secret.encode("ascii")
+    cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305  # ECB is the cloud's choice
     encryptor = cipher.encryptor()
     return (encryptor.update(plain) + encryptor.finalize()).hex().upper()
 
 
 def unseal_pin(password: str, session_key: bytes) -> str:
     """The digits inside `password`; ValueError for anything that does not decrypt to digits."""
-    cipher = Cipher(algorithms.AES(session_key), modes.ECB())  # noqa: S305
+    cipher = Cipher(algorithms.AES(session_key), modes.ECB())  # noqa: S305  # as above
     decryptor = cipher.decryptor()
     padded = decryptor.update(bytes.fromhex(password)) + decryptor.finalize()
     unpadder = PKCS7(128).unpadder()

@@ -128,7 +128,7 @@ async def count(session: Session, which: JobFilter) -> int:
     chosen, parameters = await _chosen(session, which, "ASC", None)
     (row,) = await rows(
         session,
-        f"SELECT count(*) AS jobs FROM ({chosen}) job",  # noqa: S608
+        f"SELECT count(*) AS jobs FROM ({chosen}) job",  # noqa: S608  # our own text
         **parameters,
         limit=None,
     )
@@ -165,12 +165,12 @@ def _page(which: JobFilter, direction: str, asked: Collection[str]) -> str:
     order = f"ORDER BY scheduled_at {direction}, id {direction} LIMIT :limit"
     due = _due("job.scheduled_at", "job.id", direction, asked)
     ranges = (
-        f"(SELECT * FROM procrastinate_jobs job"  # noqa: S608
+        f"(SELECT * FROM procrastinate_jobs job"  # noqa: S608  # our own text
         f" WHERE job.queue_name = :queue{number} AND {range_}{due} {order})"
         for number in range(len(which.queues))
         for range_ in _ranges(which.state, "job.scheduled_at")
     )
-    return f"SELECT * FROM ({' UNION ALL '.join(ranges)}) job {order}"  # noqa: S608
+    return f"SELECT * FROM ({' UNION ALL '.join(ranges)}) job {order}"  # noqa: S608  # our own text
 
 
 def _page_of_owner(which: JobFilter, direction: str, asked: Collection[str]) -> str:
@@ -183,7 +183,7 @@ def _page_of_owner(which: JobFilter, direction: str, asked: Collection[str]) -> 
         conditions.append("record.job_id = ANY(:few)")
     due = _due("record.next_at", "record.job_id", direction, asked)
     return (
-        f"SELECT job.* FROM job_records record"  # noqa: S608
+        f"SELECT job.* FROM job_records record"  # noqa: S608  # our own text
         f" JOIN procrastinate_jobs job ON job.id = record.job_id"
         f" WHERE {' AND '.join(conditions)}{due}"
         f" ORDER BY record.next_at {direction}, record.job_id {direction} LIMIT :limit"

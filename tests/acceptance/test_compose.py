@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -89,11 +90,15 @@ def test_the_web_process_is_ready_within_3_seconds_of_its_cold_start(here: Town)
     assert sum(int(ticks) for ticks in told[11:13]) / 100 < 3
 
 
+def is_healthy(container: str) -> bool:
+    return inspect(container, "{{.State.Health.Status}}") == "healthy"
+
+
 def test_every_service_becomes_healthy(here: Town) -> None:
     for name in ("db", "web", "worker", "simulator"):
         (container,) = here.containers(name)
         until(
-            lambda one=container: inspect(one, "{{.State.Health.Status}}") == "healthy",  # type: ignore[misc]
+            partial(is_healthy, container),
             f"{name} is healthy",
             within=90,
         )
@@ -181,6 +186,10 @@ STAYS = 20
 MANY = len(DOORS) * STAYS
 
 
+def is_taken(here: Town, event: dict[str, Any], event_id: str, secret: str) -> bool:
+    return post(here.url, event, event_id, secret).status_code == 200
+
+
 def test_four_workers_of_which_two_are_killed_do_a_thousand_operations_once_each(
     here: Town, secret: str
 ) -> None:
@@ -190,8 +199,7 @@ def test_four_workers_of_which_two_are_killed_do_a_thousand_operations_once_each
         here.add_listing("hotel", DOORS, doors)
         for number in range(STAYS):
             told = stay(f"many-{number}", -60, 86400, listing_id="hotel")
-            sent = partial(post, here.url, told, f"msg_many_{number}", secret)
-            until(lambda sent=sent: sent().status_code == 200, "taken")  # type: ignore[misc]
+            until(partial(is_taken, here, told, f"msg_many_{number}", secret), "taken")
 
         def active() -> int:
             ask = "SELECT count(*) FROM access_codes WHERE lock_id LIKE 'd-%' AND state = 'active'"

@@ -36,7 +36,7 @@ QUICK = 0.1
 DEEP = timedelta(days=5)
 """So far from now lies the cursor of a deep page."""
 
-OWNERS: list[dict[str, str]] = [
+OWNERS: list[dict[str, Any]] = [
     {},
     *({"lock_id": lock} for lock in (BUSY, PAST, QUIET, "lock-377")),
     *({"listing_id": listing} for listing in (BUSY, PAST, QUIET)),
@@ -47,7 +47,7 @@ OWNERS: list[dict[str, str]] = [
 QUEUES: tuple[tuple[str, ...], ...] = ((), ("generate_pin",), ("revoke_pin",))
 
 
-def due_ranges() -> list[dict[str, datetime]]:
+def due_ranges() -> list[dict[str, Any]]:
     now = datetime.now(UTC)
     return [
         {},
@@ -57,13 +57,13 @@ def due_ranges() -> list[dict[str, datetime]]:
     ]
 
 
-def variants(owner: dict[str, str]) -> Iterator[tuple[JobFilter, bool, str | None]]:
+def variants(owner: dict[str, Any]) -> Iterator[tuple[JobFilter, bool, str | None]]:
     """Every way to list the jobs of an owner: filter, order, cursor."""
     now = datetime.now(UTC)
     asked = product((None, *STATES), QUEUES, due_ranges(), (False, True), (None, now - DEEP, now))
     for state, queues, due, newest_first, at in asked:
         cursor = jobs._cursor({"scheduled_at": at, "job_id": 1}, newest_first) if at else None
-        yield JobFilter(queues=queues, state=state, **owner, **due), newest_first, cursor  # type: ignore[arg-type]
+        yield JobFilter(queues=queues, state=state, **owner, **due), newest_first, cursor
 
 
 @pytest.fixture(scope="module")

@@ -42,12 +42,10 @@ async def test_of_many_that_add_the_same_at_once_one_does_and_the_others_are_tol
 
 
 async def test_a_device_is_one_lock_also_where_two_names_are_given_at_once(db: Database) -> None:
-    done = await asyncio.gather(
-        *(
-            once(db, lambda s, name=name: inventory.add_lock(s, "test", name, "d-1", "zigbee"))  # type: ignore[misc]
-            for name in ("front", "back")
-        )
-    )
+    def add(name: str) -> Add:
+        return lambda session: inventory.add_lock(session, "test", name, "d-1", "zigbee")
+
+    done = await asyncio.gather(once(db, add("front")), once(db, add("back")))
     assert sorted(done) == [False, True]
 
 

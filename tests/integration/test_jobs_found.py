@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ async def booked(db: Database, planner: Planner) -> Database:
     return db
 
 
-async def found(db: Database, **which: str) -> list[tuple[str, datetime]]:
+async def found(db: Database, **which: Any) -> list[tuple[str, datetime]]:
     async with db.transaction() as session:
-        page = await jobs.find_jobs(session, JobFilter(**which))  # type: ignore[arg-type]
+        page = await jobs.find_jobs(session, JobFilter(**which))
         return [(job["queue"], job["scheduled_at"]) for job in page.jobs]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pinqueue.config import Settings
 from pinqueue.errors import TryLater
-from pinqueue.locks import Window
+from pinqueue.locks import Door, RemotePin, Window
 from pinqueue.operations import Workbench
 from pinqueue.pins import Pin
 from pinqueue.simulator import Control
@@ -151,7 +151,7 @@ async def test_a_name_that_is_taken_is_our_own_earlier_call_and_is_adopted(
 
 
 async def test_of_two_pins_by_our_name_the_one_on_record_stays(
-    bench: Workbench, prompt: Control
+    bench: Workbench, prompt: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await book(bench)
     await ring(bench, "generate")
@@ -161,26 +161,18 @@ async def test_of_two_pins_by_our_name_the_one_on_record_stays(
     stray = Pin(digits(bench, code)[::-1])
     other = "pq-ffffffffffffffff"
     await bench.gateway.create_pin(door_of(code), other, stray, window_of(code))
-    gateway = _CallsBoth(bench.gateway, other, code.remote_name)
-    await tell(bench, lasts=timedelta(days=3))
-    assert await ring(replace(bench, gateway=gateway), "generate") is None  # type: ignore[arg-type]
-    assert [pin["id"] for pin in prompt.pins(ZIGBEE)] == [ours["id"]]
+    listed = bench.gateway.list_pins
 
-
-class _CallsBoth:
-    """The gateway to a cloud in which one PIN's name reads like another's."""
-
-    def __init__(self, gateway: object, name: str, reads_like: str) -> None:
-        self._gateway, self._name, self._reads_like = gateway, name, reads_like
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._gateway, name)
-
-    async def list_pins(self, door: object) -> list[object]:
-        listed = await self._gateway.list_pins(door)  # type: ignore[attr-defined]
+    async def alike(door: Door) -> list[RemotePin]:
         return [
-            replace(pin, name=self._reads_like) if pin.name == self._name else pin for pin in listed
+            replace(pin, name=code.remote_name) if pin.name == other else pin
+            for pin in await listed(door)
         ]
+
+    monkeypatch.setattr(bench.gateway, "list_pins", alike)
+    await tell(bench, lasts=timedelta(days=3))
+    assert await ring(bench, "generate") is None
+    assert [pin["id"] for pin in prompt.pins(ZIGBEE)] == [ours["id"]]
 
 
 async def test_a_list_that_cannot_be_read_creates_nothing(

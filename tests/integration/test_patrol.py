@@ -200,7 +200,8 @@ async def forget_history(bench: Workbench, doors: Control) -> None:
     """The cloud's record of what was removed, as some clouds keep none."""
     code = await code_of(bench)
     gateway = bench.gateway
-    await gateway._cloud.call(  # type: ignore[attr-defined]
+    assert isinstance(gateway, TuyaGateway)
+    await gateway._cloud.call(
         "DELETE", f"/v1.0/devices/{ZIGBEE}/door-lock/temp-passwords/{code.remote_id}/record"
     )
     assert await gateway.list_pins(door_of(code)) == []

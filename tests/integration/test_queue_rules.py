@@ -184,12 +184,13 @@ async def test_only_what_waits_or_runs_can_be_finished_and_the_others_with_it_ar
     queue: Queue,
 ) -> None:
     first, second = await queue.defer("first"), await queue.defer("second")
-    jobs = [await queue.fetch() for _ in range(2)]
-    assert None not in jobs
-    await queue.manager.finish_job(jobs[0], Status.SUCCEEDED, delete_job=False)  # type: ignore[arg-type]
+    one, another = await queue.fetch(), await queue.fetch()
+    assert one
+    assert another
+    await queue.manager.finish_job(one, Status.SUCCEEDED, delete_job=False)
     again, other = await asyncio.gather(
-        queue.manager.finish_job(jobs[0], Status.FAILED, delete_job=False),  # type: ignore[arg-type]
-        queue.manager.finish_job(jobs[1], Status.FAILED, delete_job=False),  # type: ignore[arg-type]
+        queue.manager.finish_job(one, Status.FAILED, delete_job=False),
+        queue.manager.finish_job(another, Status.FAILED, delete_job=False),
         return_exceptions=True,
     )
     assert isinstance(again, ConnectorException)

@@ -45,7 +45,7 @@ PIN = Pin("8061357")
 DOOR = Door("door1", "wifi")
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
 WINDOW = Window(NOON, NOON + timedelta(days=2))
-ITEM = {
+ITEM: dict[str, Any] = {
     "id": 2**31 + 7,
     "name": "pq-1",
     "phase": 2,
@@ -204,7 +204,7 @@ async def look(gateway: TuyaGateway) -> object:
 
 
 async def until_asked(asked: list[Asked], times: int) -> None:
-    while len(asked) < times:  # noqa: ASYNC110 - the list is all there is to watch
+    while len(asked) < times:  # noqa: ASYNC110  # the list is all there is to watch
         await asyncio.sleep(0.001)
 
 
@@ -223,7 +223,7 @@ def test_an_item_may_call_its_id_password_id_and_write_numbers_as_text() -> None
 
 
 def test_times_in_milliseconds_are_the_same_window() -> None:
-    times = {k: ITEM[k] * 1000 for k in ("effective_time", "invalid_time")}  # type: ignore[operator]
+    times = {k: ITEM[k] * 1000 for k in ("effective_time", "invalid_time")}
     [pin] = listed([ITEM | times])
     assert pin.window == WINDOW
 

@@ -252,7 +252,7 @@ def test_a_name_tuya_would_not_take_is_refused_unsent(
 
 
 def test_a_window_without_offset_is_not_taken_for_local_time(url: str, wifi: Door) -> None:
-    naive = Window(datetime(2030, 1, 1), datetime(2030, 1, 2))  # noqa: DTZ001
+    naive = Window(datetime(2030, 1, 1), datetime(2030, 1, 2))  # noqa: DTZ001  # on purpose
     with pytest.raises(ValueError, match="aware"):
         at_the_door(url, lambda gateway: gateway.create_pin(wifi, NAME, PINS["wifi"], naive))
 

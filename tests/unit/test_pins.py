@@ -133,7 +133,7 @@ def _raised() -> str:
         lambda: format(PIN),
         lambda: f"{PIN} {PIN!r} {PIN!s} {PIN!a}",
         lambda: "{} {!r}".format(PIN, PIN),  # noqa: UP032  # both ways are asked
-        lambda: "%s %r" % (PIN, PIN),  # noqa: UP031
+        lambda: "%s %r" % (PIN, PIN),  # noqa: UP031  # and this one
         lambda: repr([PIN, (PIN,), {PIN: PIN}]),
         lambda: repr(_Holder(PIN)),
         lambda: json.dumps({"pin": PIN}, default=str),

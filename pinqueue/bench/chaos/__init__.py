@@ -72,7 +72,7 @@ async def run(
         rig = Rig(place.folder / "rig", chosen, beside)
         tell(f"{strikes} strikes of {', '.join(chosen)}, seed {seed}")
         async with _house(deployment, rig) as (guests, control, webs, workers):
-            dice = random.Random(seed)  # noqa: S311
+            dice = random.Random(seed)  # noqa: S311  # to be thrown alike again
             doors = guests.listings
             havoc = Havoc(place, deployment, control, webs, workers, doors, dice, rig, by, disk)
             havoc.make_cloud_lie(seed)
