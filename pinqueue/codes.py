@@ -1,6 +1,6 @@
 """What is done to an access code: schedule it, move its window, withdraw it, give it other digits.
 
-Everything here happens in the caller's transaction and calls no lock; `operations.py` does that
+Everything here happens in the caller's transaction and calls no lock; `operations` does that
 when the jobs ring.
 """
 
@@ -217,7 +217,7 @@ async def fill_room(session: Session, lock_id: str, *, now: datetime) -> None:
 
 async def make_room(session: Session, code: claiming.ClaimedCode, *, now: datetime) -> None:
     """Its lock is full: of those who arrive later, and have not arrived yet, the last gives up the
-    place. `operations.generate` sees that it has to. Who is in stays in."""
+    place. `operations.generating` sees that it has to. Who is in stays in."""
     code_id = await full_locks.last_arrival_on_lock(session, code)
     if code_id is None:
         return

@@ -10,11 +10,11 @@ import procrastinate
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
-from pinqueue import fetching, operations
+from pinqueue import fetching
 from pinqueue.alarms import DELIVER, QUEUES
 from pinqueue.errors import DatabaseUnavailable, LockError, SourceBusy, TryLater
 from pinqueue.lifecycle import OperationKind
-from pinqueue.operations import Workbench
+from pinqueue.operations import Workbench, generating, revoking
 
 BREAKDOWN_RETRIES = 3
 BREAKDOWN_WAIT = timedelta(seconds=5)
@@ -71,7 +71,7 @@ def _bench(context: procrastinate.JobContext) -> Workbench:
     pass_context=True,
 )
 async def generate_pin(context: procrastinate.JobContext, *, operation_id: int) -> None:
-    await operations.generate(_bench(context), operation_id, context.job.id)
+    await generating.generate(_bench(context), operation_id, context.job.id)
 
 
 @tasks.task(
@@ -81,7 +81,7 @@ async def generate_pin(context: procrastinate.JobContext, *, operation_id: int) 
     pass_context=True,
 )
 async def revoke_pin(context: procrastinate.JobContext, *, operation_id: int) -> None:
-    await operations.revoke(_bench(context), operation_id, context.job.id)
+    await revoking.revoke(_bench(context), operation_id, context.job.id)
 
 
 @tasks.task(name=DELIVER, queue=DELIVER, retry=AsTheRowSays(), pass_context=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from pinqueue import operations, store, worker
+from pinqueue import store, worker
 from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.errors import PinQueueError
@@ -23,12 +23,13 @@ from pinqueue.locks.tuya import TuyaGateway
 from pinqueue.metrics import Metrics
 from pinqueue.models import AccessCode, Operation
 from pinqueue.mutex import Mutex
-from pinqueue.operations import Workbench
+from pinqueue.operations import Workbench, generating, revoking
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
 from pinqueue.store import claiming
 from tests import factories
 
+PERFORM = {"generate": generating.generate, "revoke": revoking.revoke}
 ZIGBEE, WIFI, BLUETOOTH = "sim-zigbee-1", "sim-wifi-1", "sim-bluetooth-1"
 PROTOCOLS = {ZIGBEE: "zigbee", WIFI: "wifi", BLUETOOTH: "bluetooth"}
 CREATE = {"method": "POST", "path": "temp-password"}
@@ -170,9 +171,8 @@ async def ring(
             "UPDATE operations SET next_at = now() WHERE id = :id AND next_at > now()",
             id=operation.id,
         )
-    perform = {"generate": operations.generate, "revoke": operations.revoke}[kind]
     try:
-        await perform(bench, operation.id, job_id or operation.job_id)
+        await PERFORM[kind](bench, operation.id, job_id or operation.job_id)
     except PinQueueError as error:
         return error
     return None
@@ -214,9 +214,8 @@ async def ring_all(bench: Workbench, *, rounds: int = 20) -> None:
         if not found:
             return
         for row in found:
-            perform = {"generate": operations.generate, "revoke": operations.revoke}[row["kind"]]
             with contextlib.suppress(PinQueueError):  # its row says what became of it
-                await perform(bench, row["id"], row["job_id"])
+                await PERFORM[row["kind"]](bench, row["id"], row["job_id"])
     raise AssertionError(f"still due after {rounds} rounds: {found}")
 
 

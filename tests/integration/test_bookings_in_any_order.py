@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 )
 from psycopg.rows import dict_row
 
-from pinqueue import operations
 from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.errors import BookingInvalid, TryLater
@@ -34,7 +33,7 @@ from pinqueue.reservations import WHOLE, Booking, Planner
 from pinqueue.sealing import sealer
 from pinqueue.simulator import Control
 from tests import factories
-from tests.operating import a_workbench, execute, held
+from tests.operating import PERFORM, a_workbench, execute, held
 
 T = TypeVar("T")
 
@@ -121,9 +120,8 @@ class Reality:
     def ring(self, operation: dict[str, Any]) -> None:
         """As its job does, which is over then, or rings again when the operation wants it to."""
         self.run(execute(self.bench.db, BEGUN, id=operation["id"]))
-        perform = {"generate": operations.generate, "revoke": operations.revoke}
         with contextlib.suppress(TryLater):
-            self.run(perform[operation["kind"]](self.bench, operation["id"], None))
+            self.run(PERFORM[operation["kind"]](self.bench, operation["id"], None))
         self.run(execute(self.bench.db, ENDED, id=operation["id"]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pinqueue import codes, jobs, operations, reservations, store
+from pinqueue import codes, jobs, reservations, store
 from pinqueue.errors import Conflict, NotFound
 from pinqueue.lifecycle import CodeState
 from pinqueue.models import AccessCode
@@ -15,6 +15,7 @@ from pinqueue.operations import Workbench
 from pinqueue.simulator import Control
 from tests import factories
 from tests.operating import (
+    PERFORM,
     ZIGBEE,
     book,
     cancel,
@@ -40,8 +41,7 @@ async def ring_of(bench: Workbench, kind: str, code: AccessCode) -> None:
     """Ring for this code's operation; `ring` rings for the stay's newest code."""
     found = [o for o in await factories.operations(bench.db, code) if o.kind == kind][-1]
     await execute(bench.db, "UPDATE operations SET next_at = now() WHERE id = :id", id=found.id)
-    perform = {"generate": operations.generate, "revoke": operations.revoke}[kind]
-    await perform(bench, found.id, found.job_id)
+    await PERFORM[kind](bench, found.id, found.job_id)
 
 
 async def audited(bench: Workbench, event: str) -> int:

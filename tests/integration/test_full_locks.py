@@ -10,7 +10,8 @@ import pytest
 from pinqueue import codes, store
 from pinqueue.config import Settings
 from pinqueue.errors import TryLater
-from pinqueue.operations import OVERLAP_WAIT, Workbench
+from pinqueue.operations import Workbench
+from pinqueue.operations.generating import OVERLAP_WAIT
 from pinqueue.simulator import Control
 from pinqueue.store import access_codes
 from tests import factories

@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from pinqueue import operations
 from pinqueue.errors import TryLater
-from pinqueue.operations import Workbench
+from pinqueue.operations import Workbench, revoking
 from pinqueue.simulator import Control
 from tests import factories
 from tests.operating import (
@@ -169,7 +168,7 @@ async def test_a_stay_that_moves_to_another_flat_leaves_one_door_and_is_put_on_t
     assert (old.state, new.lock_id) == ("revoking", "sim-zigbee-2")
     assert await ring(bench, "generate") is None
     revoke = [o for o in await factories.operations(bench.db, old) if o.kind == "revoke"][-1]
-    await operations.revoke(bench, revoke.id, revoke.job_id)
+    await revoking.revoke(bench, revoke.id, revoke.job_id)
     assert (len(held(prompt)), len(held(prompt, "sim-zigbee-2"))) == (0, 1)
     assert isinstance(revoke.next_at, datetime)
 

@@ -9,9 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pinqueue import operations
 from pinqueue.errors import TryLater
-from pinqueue.operations import Workbench
+from pinqueue.operations import Ring, Workbench, door, generating
 from pinqueue.simulator import Control
 from pinqueue.store import stays
 from tests import factories
@@ -77,7 +76,7 @@ async def test_f17_of_twenty_rings_at_once_one_acts(benches: Benches, prompt: Co
 
     async def once(bench: Workbench) -> str:
         try:
-            await operations.generate(bench, operation.id, operation.job_id)
+            await generating.generate(bench, operation.id, operation.job_id)
         except TryLater:
             return "later"
         return "done"
@@ -233,16 +232,16 @@ async def test_r5b_a_worker_that_stood_still_right_before_a_call_does_not_make_i
         await put_on_door(frozen, prompt)
         await cancel(frozen)
     kind = "generate" if write == "create" else "revoke"
-    standing, goes_on, insist = asyncio.Event(), asyncio.Event(), operations._insist_ours
+    standing, goes_on, insist = asyncio.Event(), asyncio.Event(), door.insist_ours
 
-    async def stand_still(bench: Workbench, rung: operations.Ring) -> None:
+    async def stand_still(bench: Workbench, rung: Ring) -> None:
         if bench is frozen:
             standing.set()
             await goes_on.wait()
             rung = replace(rung, claimed_on=rung.claimed_on - 60)
         await insist(bench, rung)
 
-    monkeypatch.setattr(operations, "_insist_ours", stand_still)
+    monkeypatch.setattr(door, "insist_ours", stand_still)
     running = asyncio.create_task(ring(frozen, kind))
     await standing.wait()
     lose_mutexes(database_url)
