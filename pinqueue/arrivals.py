@@ -41,6 +41,8 @@ class Arrival:
     repeat: they are not equal."""
 
     source_id: str
+    source_version: str
+    """As it was when it proved this."""
     event_id: str
     type: str
     body: dict[str, Any]
@@ -121,6 +123,7 @@ async def _write(session: Session, planner: Planner, asked: Sequence[Arrival]) -
         [
             Asked(
                 one.source_id,
+                one.source_version,
                 one.event_id,
                 one.booking.reservation_id,
                 one.booking.listing_id or "",
@@ -152,8 +155,9 @@ async def _write(session: Session, planner: Planner, asked: Sequence[Arrival]) -
 
 
 def _new(planner: Planner, arrival: Arrival, found: Found) -> _New | None:
-    """None of a stay that somebody knows, or that there is more to say about."""
-    if found.known or found.listing is None:
+    """None of a stay that somebody knows, or that there is more to say about; nor of any where its
+    source was changed."""
+    if found.known or found.source_changed or found.listing is None:
         return None
     columns = reservations.new_stay(arrival.source_id, arrival.booking, found.listing, arrival.now)
     if columns is None:

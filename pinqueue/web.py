@@ -6,8 +6,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from datetime import datetime
-from functools import partial
 from typing import TypedDict
 
 from starlette.applications import Starlette
@@ -30,12 +28,11 @@ from pinqueue.db import Database
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lines import WEB_LIMITS
 from pinqueue.metrics import OTHER, Metrics
-from pinqueue.models import Source
 from pinqueue.monitoring import Monitor
 from pinqueue.patience import within
 from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
-from pinqueue.together import Together
+from pinqueue.webhooks.known_sources import Sources
 from pinqueue.webhooks.limits import Limits
 from pinqueue.webhooks.pinqueue import Event
 
@@ -71,7 +68,7 @@ class State(TypedDict):
     metrics: Metrics
     monitor: Monitor
     limits: Limits
-    sources: Together[str, tuple[Source, datetime] | None]
+    sources: Sources
     arrivals: Arrivals
 
 
@@ -100,7 +97,7 @@ def create_app(settings: Settings) -> Starlette:
                 "metrics": counts,
                 "monitor": monitor,
                 "limits": Limits(settings.source_rate, settings.stranger_rate),
-                "sources": Together(partial(webhooks.look_up, db)),
+                "sources": Sources(db),
                 "arrivals": Arrivals(db, planner),
             }
         watching.cancel()

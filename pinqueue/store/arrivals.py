@@ -28,6 +28,8 @@ class Asked:
     """What decides whether a telling is of a new stay."""
 
     source_id: str
+    source_version: str
+    """As it was when it proved that it tells this."""
     event_id: str
     reservation_id: str
     listing_id: str
@@ -52,6 +54,7 @@ class Found:
     doors: list[Door]
     known: bool
     """Whether the event came before, or the stay is one already."""
+    source_changed: bool
 
 
 HURRY = b"""
@@ -71,7 +74,8 @@ _LOCKS = """
 """
 
 FIND = f"""
-    SELECT listing.version, event.id IS NOT NULL OR stay.id IS NOT NULL AS known, (
+    SELECT listing.version, event.id IS NOT NULL OR stay.id IS NOT NULL AS known,
+           source.version IS DISTINCT FROM asked.source_version AS source_changed, (
                SELECT json_agg(
                    json_build_array(
                        lock.id, lock.protocol, nextval('access_codes_id_seq'),
@@ -80,8 +84,14 @@ FIND = f"""
                ) {_LOCKS}
            ) AS doors,
            {", ".join(f"listing.{column}" for column in _LISTING)}
-    FROM unnest(%(sources)s::text[], %(events)s::text[], %(stays)s::text[], %(listings)s::text[])
-         WITH ORDINALITY asked (source_id, event_id, stay_id, listing_id, place)
+    FROM unnest(
+             %(sources)s::text[], %(versions)s::text[], %(events)s::text[], %(stays)s::text[],
+             %(listings)s::text[]
+         ) WITH ORDINALITY
+         asked (source_id, source_version, event_id, stay_id, listing_id, place)
+    LEFT JOIN LATERAL (
+        SELECT xmin::text AS version FROM sources WHERE id = asked.source_id LIMIT 1
+    ) source ON true
     LEFT JOIN LATERAL (
         SELECT id FROM webhook_events
         WHERE source_id = asked.source_id AND event_id = asked.event_id LIMIT 1
@@ -107,6 +117,7 @@ async def find(session: Session, asked: Sequence[Asked]) -> list[Found]:
             FIND,
             {
                 "sources": [one.source_id for one in asked],
+                "versions": [one.source_version for one in asked],
                 "events": [one.event_id for one in asked],
                 "stays": [one.reservation_id for one in asked],
                 "listings": [one.listing_id for one in asked],
@@ -118,8 +129,9 @@ async def find(session: Session, asked: Sequence[Asked]) -> list[Found]:
             version,
             [Door(_lock(id_, protocol), *ids) for id_, protocol, *ids in doors or ()],
             known,
+            source_changed,
         )
-        for version, known, doors, *columns in await found.fetchall()
+        for version, known, source_changed, doors, *columns in await found.fetchall()
     ]
 
 

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, text, update
 
 from pinqueue.db import Session, driver_connection
 from pinqueue.models import Source
 
 _SOURCE = [column.name for column in Source.__table__.columns]
 _SOURCES = f"""
-    SELECT now(), {", ".join(_SOURCE)} FROM sources
+    SELECT now(), xmin::text, {", ".join(_SOURCE)} FROM sources
     WHERE %(ids)s::text[] IS NULL OR id = ANY(%(ids)s)
 """.encode()  # noqa: S608  # the names of our own columns
 
 
-async def sources_and_now(
-    session: Session, ids: Collection[str] | None = None
-) -> dict[str, tuple[Source, datetime]]:
-    """Sources by name, to be read only, each with the transaction's time; all where `ids` is None.
+@dataclass(frozen=True)
+class SeenSource:
+    """A source as it was, to be read only."""
 
-    Asked of the driver itself: every webhook waits for it.
+    source: Source
+    version: str
+    """Another one when it was changed."""
+    at: datetime
+    """When, by the database's clock."""
+
+
+async def seen_sources(
+    session: Session, ids: Collection[str] | None = None
+) -> dict[str, SeenSource]:
+    """Sources by name; all where `ids` is None.
+
+    Asked of the driver itself: webhooks wait for it.
     """
     connection = await driver_connection(session)
     rows = await connection.execute(_SOURCES, {"ids": None if ids is None else list(ids)})
     found = [
-        (Source(**dict(zip(_SOURCE, row, strict=True))), now) for now, *row in await rows.fetchall()
+        SeenSource(Source(**dict(zip(_SOURCE, row, strict=True))), version, now)
+        for now, version, *row in await rows.fetchall()
     ]
-    return {source.id: (source, now) for source, now in found}
+    return {seen.source.id: seen for seen in found}
+
+
+async def is_as_seen(session: Session, seen: SeenSource) -> bool:
+    """Whether nobody has changed a source since."""
+    version = await session.scalar(_VERSION, {"id": seen.source.id})
+    return bool(version == seen.version)
+
+
+_VERSION = text("SELECT xmin::text FROM sources WHERE id = :id")
 
 
 async def sources_to_reconcile(session: Session, every: timedelta) -> Sequence[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pinqueue import fetching, logs, reservations, store
-from pinqueue.arrivals import BATCH_WITHIN, Arrival
+from pinqueue.arrivals import Arrival
 from pinqueue.db import Database, Session
 from pinqueue.errors import BookingInvalid, Conflict, DatabaseUnavailable
 from pinqueue.inventory import NAME
@@ -27,6 +26,7 @@ from pinqueue.models import Source
 from pinqueue.patience import within
 from pinqueue.reservations import Booking, Planner
 from pinqueue.store import events, sources
+from pinqueue.store.sources import SeenSource
 from pinqueue.webhooks import (
     cloudbeds,
     guesty,
@@ -38,6 +38,7 @@ from pinqueue.webhooks import (
     stays,
 )
 from pinqueue.webhooks.body import Refusal, parse, receive_body
+from pinqueue.webhooks.known_sources import Sources
 from pinqueue.webhooks.limits import Buckets, Limits, stranger
 from pinqueue.webhooks.sender import Received, Sender, Told
 
@@ -137,26 +138,21 @@ async def _take(request: Request, source_id: str, received: Received, known: Kno
     limits: Limits = request.state.limits
     if known.wait:
         await _hold_off(db, planner, limits, source_id, received, known.wait)
-    found = await request.state.sources.ask(source_id)
-    taken = _read(planner, limits, found, received, known)
+    seen: Sources = request.state.sources
+    try:
+        taken = _read(planner, limits, seen.lately(source_id), received, known)
+    except NotLetIn:
+        taken = _read(planner, limits, await seen.now(source_id), received, known)
     arrival = _arrival(taken)
     if arrival is not None and await request.state.arrivals.take(arrival):
         return "accepted"
     async with db.transaction() as session:
-        return await _store(session, planner, taken)
-
-
-async def look_up(
-    db: Database, source_ids: Sequence[str]
-) -> Sequence[tuple[Source, datetime] | None]:
-    """The sources of many webhooks at once, as they are now, with the database's time."""
-
-    async def look() -> dict[str, tuple[Source, datetime]]:
-        async with db.look() as session:
-            return await sources.sources_and_now(session, set(source_ids))
-
-    found = await within(BATCH_WITHIN, look())
-    return [found.get(source_id) for source_id in source_ids]
+        if await sources.is_as_seen(session, taken.by):
+            return await _store(session, planner, taken)
+    # The source was changed a moment ago: what is known of it now decides, of its secret too.
+    seen.forget(source_id)
+    limits.sources.give_back(source_id)
+    return await _take(request, source_id, received, known)
 
 
 async def _hold_off(
@@ -168,19 +164,22 @@ async def _hold_off(
     wait: float,
 ) -> None:
     """Refuse what comes from an address that proved nothing too often, unless it proves itself."""
-    found = await limits.source_and_now(db, source_id, time.monotonic())
+    seen = await limits.source(db, source_id, time.monotonic())
     try:
-        _prove(planner, found, received)
+        _prove(planner, seen, received)
     except Refusal:
         raise _too_many("too many requests that prove nothing", wait) from None
+
+
+class NotLetIn(Refusal):
+    """By what is known of its source."""
 
 
 @dataclass(frozen=True)
 class Taken:
     """An event, proven and read."""
 
-    source: Source
-    now: datetime
+    by: SeenSource
     event_id: str
     body: dict[str, Any]
     body_sha256: bytes
@@ -190,29 +189,30 @@ class Taken:
 def _read(
     planner: Planner,
     limits: Limits,
-    found: tuple[Source, datetime] | None,
+    seen: SeenSource | None,
     received: Received,
     known: Known,
 ) -> Taken:
-    known.kind = found[0].kind if found else known.kind
-    source, now, known.by_old_secret = _prove(planner, found, received)
-    known.proven, sender = True, SENDERS[source.kind]
+    """Raises Refusal: NotLetIn before it counts as one of the source's events."""
+    known.kind = seen.source.kind if seen else known.kind
+    by, known.by_old_secret = _prove(planner, seen, received)
+    source, known.proven = by.source, True
     if not source.enabled:
         message = "this source is switched off for now"
-        raise Refusal(503, "source_disabled", message, retry_after=300)
+        raise NotLetIn(503, "source_disabled", message, retry_after=300)
     if wait := limits.sources.take(source.id, time.monotonic()):
         raise _too_many("too many events", wait)
-    body = parse(received.raw)
+    body, sender = parse(received.raw), SENDERS[source.kind]
     known.event_id = event_id = sender.event_id(received, body)
-    told = sender.read(event_id, body, now)
+    told = sender.read(event_id, body, by.at)
     if named := told.booking.reservation_id if told.booking else told.fetch:
         known.reservation_id = reservations.own_id(source, named)
-    return Taken(source, now, event_id, body, hashlib.sha256(received.raw).digest(), told)
+    return Taken(by, event_id, body, hashlib.sha256(received.raw).digest(), told)
 
 
 def _arrival(taken: Taken) -> Arrival | None:
     """What may be a new stay, told whole."""
-    source, told = taken.source, taken.told
+    source, told = taken.by.source, taken.told
     if told.booking is None or source.kind in reservations.TWO_IDS:
         return None
     if told.fetch is not None and source.api is not None:
@@ -220,23 +220,24 @@ def _arrival(taken: Taken) -> Arrival | None:
     reservation_id = reservations.own_id(source, told.booking.reservation_id)
     return Arrival(
         source_id=source.id,
+        source_version=taken.by.version,
         event_id=taken.event_id,
         type=told.type,
         body=taken.body,
         body_sha256=taken.body_sha256,
         booking=replace(told.booking, reservation_id=reservation_id),
-        now=taken.now,
+        now=taken.by.at,
     )
 
 
 async def _store(session: Session, planner: Planner, taken: Taken) -> str:
-    source, told = taken.source, taken.told
+    source, told = taken.by.source, taken.told
     event_row = await events.insert_event(
         session, source.id, taken.event_id, taken.body_sha256, told.type, taken.body
     )
     if event_row is None:
         return await _repeat(session, source, taken.event_id, taken.body_sha256, told)
-    return await apply(session, planner, source, event_row, told, taken.now)
+    return await apply(session, planner, source, event_row, told, taken.by.at)
 
 
 async def apply(
@@ -329,21 +330,21 @@ async def adopt_unmapped(session: Session, planner: Planner, listing_id: str) ->
 
 
 def _prove(
-    planner: Planner, found: tuple[Source, datetime] | None, received: Received
-) -> tuple[Source, datetime, bool]:
-    """What was found, if what was received proves to be from there, and whether only by the old
-    secret; raises Refusal."""
-    if found is None:
+    planner: Planner, seen: SeenSource | None, received: Received
+) -> tuple[SeenSource, bool]:
+    """What was seen, if what was received proves to be from there, and whether only by the old
+    secret; raises NotLetIn."""
+    if seen is None:
         raise _unknown_source()
-    source, now = found
+    source, now = seen.source, seen.at
     sender = SENDERS[source.kind]
     if received.path_secret and not sender.SECRET_IN_PATH:
         raise _unknown_source()
     received, secrets = replace(received, at=now), _secrets(planner, source, now)
     if not sender.verify(secrets, received):
         clock = sender.clock_is_off(received.headers, now)
-        raise Refusal(401, "clock" if clock else "unauthorized")
-    return source, now, len(secrets) > 1 and not sender.verify(secrets[:1], received)
+        raise NotLetIn(401, "clock" if clock else "unauthorized")
+    return seen, len(secrets) > 1 and not sender.verify(secrets[:1], received)
 
 
 def _secrets(planner: Planner, source: Source, now: datetime) -> list[str]:
@@ -369,8 +370,8 @@ async def _repeat(
     return "duplicate"
 
 
-def _unknown_source() -> Refusal:
-    return Refusal(404, "unknown_source", "there is no webhook source by that name")
+def _unknown_source() -> NotLetIn:
+    return NotLetIn(404, "unknown_source", "there is no webhook source by that name")
 
 
 def _too_many(what: str, wait: float) -> Refusal:

@@ -5,12 +5,11 @@ takes nothing from the first, though both may come from one proxy."""
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from pinqueue.db import Database
-from pinqueue.models import Source
 from pinqueue.store import sources
+from pinqueue.store.sources import SeenSource
 
 SOURCE_BURST, STRANGER_BURST = 60.0, 10.0
 """Seconds: so many seconds' worth may come at once. A channel that is connected tells of a year's
@@ -52,18 +51,16 @@ class Limits:
         self.sources = Buckets(source_rate, SOURCE_BURST)
         self.strangers = Buckets(stranger_rate, STRANGER_BURST)
         self._looking = asyncio.Lock()
-        self._seen: dict[str, tuple[Source, datetime]] = {}
+        self._seen: dict[str, SeenSource] = {}
         self._look_again_at = float("-inf")
 
-    async def source_and_now(
-        self, db: Database, source_id: str, now: float
-    ) -> tuple[Source, datetime] | None:
-        """As store.source_and_now, but a second old: however many ask, the database is asked
-        once."""
+    async def source(self, db: Database, source_id: str, now: float) -> SeenSource | None:
+        """As it was a second ago: however many ask, the database is asked once. None where there
+        is none by that name."""
         async with self._looking:
             if now >= self._look_again_at:
                 async with db.transaction() as session:
-                    self._seen = await sources.sources_and_now(session)
+                    self._seen = await sources.seen_sources(session)
                 self._look_again_at = now + LOOK_EVERY
         return self._seen.get(source_id)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,14 +27,22 @@ pytestmark = pytest.mark.anyio
 STAYS = 12
 
 
+@dataclass(frozen=True)
+class Web:
+    """A web process, and the version of the source `main` that it saw."""
+
+    arrivals: Arrivals
+    version: str
+
+
 @pytest.fixture
-async def arrivals(db: Database, planner: Planner, database_url: str) -> AsyncIterator[Arrivals]:
-    """Of a web process; there are a source and a dozen listings."""
+async def arrivals(db: Database, planner: Planner, database_url: str) -> AsyncIterator[Web]:
+    """There are a source and a dozen listings."""
     await factories.add_source(db, planner.sealer)
     for number in range(STAYS):
         await factories.add_listing(db, f"apt-{number}", {f"lock{number}": "zigbee"})
     web = Database(database_url, limits=WEB_LIMITS)
-    yield Arrivals(web, planner)
+    yield Web(Arrivals(web, planner), await factories.value(db, "SELECT xmin::text FROM sources"))
     await web.close()
 
 
@@ -44,11 +52,12 @@ def arrival(number: int, **changes: Any) -> Arrival:
     body = {"told": told.event_id}
     digest = hashlib.sha256(told.event_id.encode()).digest()
     kind, now = "reservation.created", datetime.now(UTC)
-    return Arrival("main", told.event_id, kind, body, digest, told, now)
+    return Arrival("main", "", told.event_id, kind, body, digest, told, now)
 
 
-async def take(arrivals: Arrivals, *asked: Arrival) -> list[bool]:
-    return await asyncio.gather(*(arrivals.take(one) for one in asked))
+async def take(web: Web, *asked: Arrival) -> list[bool]:
+    proven = (replace(one, source_version=web.version) for one in asked)
+    return await asyncio.gather(*(web.arrivals.take(one) for one in proven))
 
 
 async def counted(db: Database) -> dict[str, int]:
@@ -60,7 +69,7 @@ async def counted(db: Database) -> dict[str, int]:
 
 
 async def test_a_dozen_told_at_once_are_written_down_in_two_transactions(
-    arrivals: Arrivals, db: Database
+    arrivals: Web, db: Database
 ) -> None:
     before = await counted(db)
     assert all(await take(arrivals, *(arrival(number) for number in range(STAYS))))
@@ -102,7 +111,7 @@ OWN = {
 
 
 async def test_it_writes_what_one_booking_alone_would_have(
-    arrivals: Arrivals, db: Database, planner: Planner
+    arrivals: Web, db: Database, planner: Planner
 ) -> None:
     locks = {"a-wifi": "wifi", "b-zigbee": "zigbee", "c-bluetooth": "bluetooth"}
     for name in ("one", "other"):
@@ -152,7 +161,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-async def test_the_event_is_kept_as_it_came(arrivals: Arrivals, db: Database) -> None:
+async def test_the_event_is_kept_as_it_came(arrivals: Web, db: Database) -> None:
     one = arrival(1)
     assert await take(arrivals, one) == [True]
     (event,) = await factories.rows(db, "SELECT * FROM webhook_events")
@@ -176,9 +185,7 @@ NOT_NEW: dict[str, dict[str, Any]] = {
 }
 
 
-async def test_all_else_is_left_alone_and_holds_up_no_other(
-    arrivals: Arrivals, db: Database
-) -> None:
+async def test_all_else_is_left_alone_and_holds_up_no_other(arrivals: Web, db: Database) -> None:
     await factories.add_listing(db, "bare", {})
     known = arrival(0, reservation_id="res-known", event_id="msg_known")
     assert await take(arrivals, known) == [True]
@@ -193,14 +200,14 @@ async def test_all_else_is_left_alone_and_holds_up_no_other(
 
 
 async def test_of_two_tellings_of_one_stay_at_once_the_first_is_taken(
-    arrivals: Arrivals, db: Database
+    arrivals: Web, db: Database
 ) -> None:
     taken = await take(arrivals, arrival(1), arrival(2), arrival(2), arrival(3))
     assert taken == [True, True, False, True]
     assert (await counted(db))["reservations"] == 3
 
 
-async def test_of_two_copies_at_once_one_is_taken(arrivals: Arrivals, db: Database) -> None:
+async def test_of_two_copies_at_once_one_is_taken(arrivals: Web, db: Database) -> None:
     one = arrival(1)
     assert await take(arrivals, arrival(2), one, replace(one)) == [True, True, False]
     assert (await counted(db))["reservations"] == 2
@@ -214,7 +221,7 @@ async def test_of_two_copies_at_once_one_is_taken(arrivals: Arrivals, db: Databa
     ],
 )
 async def test_where_somebody_is_in_the_way_nothing_is_written_and_each_goes_alone(
-    held: str, arrivals: Arrivals, db: Database, database_url: str
+    held: str, arrivals: Web, db: Database, database_url: str
 ) -> None:
     connecting = psycopg.AsyncConnection.connect(database_url)
     async with await connecting as somebody:
@@ -227,24 +234,32 @@ async def test_where_somebody_is_in_the_way_nothing_is_written_and_each_goes_alo
 
 
 async def test_a_listing_that_changes_meanwhile_is_read_again(
-    arrivals: Arrivals, db: Database, database_url: str
+    arrivals: Web, db: Database, database_url: str
 ) -> None:
     """It was changed after it was read and before the stay was inserted."""
     connecting = psycopg.AsyncConnection.connect(database_url)
     async with await connecting as somebody:
         await somebody.execute("SELECT FROM listings WHERE id = 'apt-3' FOR UPDATE")
-        taking = asyncio.create_task(arrivals.take(arrival(3)))
+        taking = asyncio.create_task(take(arrivals, arrival(3)))
         until = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         while not await factories.value(db, until) and not taking.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await somebody.execute("UPDATE listings SET buffer_after = '1 hour' WHERE id = 'apt-3'")
         await somebody.commit()
-    assert await taking is False
+    assert await taking == [False]
+    assert (await counted(db))["reservations"] == 0
+
+
+async def test_what_a_source_proved_before_it_was_changed_is_left_alone(
+    arrivals: Web, db: Database
+) -> None:
+    await factories.rows(db, "UPDATE sources SET enabled = false RETURNING id")
+    assert await take(arrivals, arrival(1), arrival(2)) == [False, False]
     assert (await counted(db))["reservations"] == 0
 
 
 async def test_endpoints_are_told_of_each(
-    arrivals: Arrivals, db: Database, planner: Planner, receiver: Receiver
+    arrivals: Web, db: Database, planner: Planner, receiver: Receiver
 ) -> None:
     await factories.add_endpoint(db, planner.sealer, receiver.url)
     assert all(await take(arrivals, *(arrival(number) for number in range(3))))
@@ -254,14 +269,17 @@ async def test_endpoints_are_told_of_each(
 
 
 WITHIN: dict[str, Any] = {
-    **{name: ["one", "other"] for name in ("sources", "events", "stays", "listings", "ids")},
+    **{
+        name: ["one", "other"]
+        for name in ("sources", "versions", "events", "stays", "listings", "ids")
+    },
     **neighbours.NEAR,
 }
 
 
 @pytest.mark.parametrize("statement", [rows.FIND, rows.DOORS, neighbours.NEIGHBOURS])
 async def test_planned_when_the_tables_were_tiny_each_row_is_found_by_an_index(
-    statement: bytes, arrivals: Arrivals, database_url: str
+    statement: bytes, arrivals: Web, database_url: str
 ) -> None:
     """The plan is kept as long as the connection is, whatever the tables come to hold."""
     assert await take(arrivals, arrival(1)) == [True]
