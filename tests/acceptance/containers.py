@@ -20,8 +20,10 @@ import pinqueue
 from pinqueue.processes import free_port
 from pinqueue.simulator import Control
 from tests.acceptance.processes import until
+from tests.pages import blocks, filled
 
 CHECKOUT = Path(pinqueue.__file__).parents[1]
+PAGE = "docs/install.md#in-containers"
 WITHIN = 600.0
 """Seconds for one command of the engine: the first builds the image."""
 
@@ -56,13 +58,14 @@ class Town:
     """One project of compose, with the ports on which it listens here."""
 
     env_file: Path
+    files: Sequence[Path]
     project: str = field(default_factory=lambda: f"pinqueue-test-{uuid4().hex[:8]}")
     web_port: int = field(default_factory=free_port)
     simulator_port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
-        files = ("-f", str(CHECKOUT / "compose.yaml"), "--env-file", str(self.env_file))
-        self._command = [*_compose(), "-p", self.project, *files]
+        files = [option for file in self.files for option in ("-f", str(file))]
+        self._command = [*_compose(), "-p", self.project, *files, "--env-file", str(self.env_file)]
         self.url = f"http://127.0.0.1:{self.web_port}"
 
     def write_settings(self, changes: Mapping[str, str]) -> None:
@@ -81,13 +84,16 @@ class Town:
     def compose(self, *command: str, given: str = "", fails: bool = False) -> str:
         return run(*self._command, *command, given=given, fails=fails)
 
-    def typed(self, line: str, folder: Path) -> None:
-        """A line of a page, as somebody would type it in that folder."""
-        ours = line.replace("docker compose", shlex.join(self._command))
+    def typed(self, line: str, folder: Path) -> str:
+        """A line of a page, as somebody would type it in that folder. There is no terminal here,
+        which older Compose is to be told."""
+        ours = line.replace("docker compose exec web", "docker compose exec -T web")
+        ours = ours.replace("docker compose", shlex.join(self._command))
         done = subprocess.run(
             ["sh", "-c", ours], cwd=folder, capture_output=True, text=True, timeout=WITHIN
         )
         assert done.returncode == 0, f"{ours}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return done.stdout.strip()
 
     def up(self, *options: str) -> None:
         """`compose up -d`, and what is started answers."""
@@ -120,11 +126,20 @@ class Town:
         return self.compose("ps", "-q", name).split()
 
     def set_up(self) -> str:
-        """A door, a listing, and a source whose secret is returned."""
-        lock = ("--device-id", "sim-zigbee-1", "--protocol", "zigbee")
-        self.pinqueue("locks", "add", "front", *lock)
-        self.pinqueue("listings", "add", "apt-7", "--time-zone", "UTC", "--lock", "front")
-        return self.pinqueue("sources", "add", "main")
+        """A door, a listing, and a source whose secret is returned: as the page adds them."""
+        commands, *_ = blocks(PAGE)
+        lock, listing, source, health = filled(commands, {"my-site": "main"}).splitlines()
+        for line in (lock, listing):
+            self.typed(line, CHECKOUT)
+        secret = self.typed(source, CHECKOUT)
+        until(lambda: self._says_healthy(health), "a worker lives", within=60)
+        return secret
+
+    def _says_healthy(self, health: str) -> bool:
+        try:
+            return self.typed(health, CHECKOUT).startswith("healthy")
+        except AssertionError:
+            return False
 
     def add_listing(self, listing: str, names: Sequence[str], doors: Control) -> None:
         """A listing with many locks, each on a simulated door of the same name."""
@@ -164,9 +179,11 @@ def kill(container: str) -> None:
 
 
 @contextmanager
-def town(folder: Path, **settings: str) -> Iterator[Town]:
+def town(
+    folder: Path, files: Sequence[Path] = (CHECKOUT / "compose.yaml",), **settings: str
+) -> Iterator[Town]:
     """A project of its own for a block, nothing of which is left."""
-    made = Town(folder / f"{uuid4().hex[:8]}.env")
+    made = Town(folder / f"{uuid4().hex[:8]}.env", files)
     made.write_settings(settings)
     try:
         yield made

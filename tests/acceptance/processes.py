@@ -21,6 +21,7 @@ from psycopg.rows import dict_row
 
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database
+from pinqueue.embedded import programs
 from pinqueue.lifecycle import ReservationStatus
 from pinqueue.processes import free_port
 from pinqueue.reservations import Planner
@@ -185,6 +186,21 @@ class House:
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """One command, to its end."""
         return self.shell.run(arguments, {**self.environment, **settings}, self.folder)
+
+    def typed(self, lines: str) -> str:
+        """What a shell prints that is given these lines, none of which may fail."""
+        place = f"{Path(PYTHON).parent}:{programs()}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh", "-ec", lines],
+            cwd=self.folder,
+            env={**self.environment, "PATH": place},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{lines}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return done.stdout
 
     def end(self) -> None:
         for process in self.running:

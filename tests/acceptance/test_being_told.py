@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.acceptance.processes import House, Running, until
 from tests.acceptance.test_commands import done, refused
 from tests.factories import SECRET
 from tests.leaks import leaks
+from tests.pages import blocks
 from tests.receiving import Receiver, receiving
 
 NOT_SUBSCRIBED = 28841105
@@ -132,6 +134,22 @@ def test_a_hook_is_told_of_a_pin_that_failed_and_why(
     assert told["type"] == "code.failed"
     assert told["data"].items() >= data.items()
     assert str(NOT_SUBSCRIBED) in told["data"]["error"]
+
+
+def test_the_readmes_hook_is_called_by_the_entry_point_that_it_shows(
+    house: House, tmp_path: Path
+) -> None:
+    point, hook = blocks("README.md#by-a-python-function", "toml", "python")
+    points = tomllib.loads(point)["project"]["entry-points"]["pinqueue.hooks"]
+    package = tmp_path / "packages" / "my_package"
+    package.mkdir(parents=True)
+    (package / "desk.py").write_text(hook)
+    house.environment["PYTHONUNBUFFERED"] = "1"
+    house.set_up({"sim-zigbee-1": "zigbee"})
+    house.receive("res-1", check_in=datetime.now(UTC).isoformat())
+    started(house, *(f"{name} = {place}" for name, place in points.items())).logged(
+        "code.active res-1"
+    )
 
 
 def test_a_worker_whose_hook_cannot_be_imported_does_not_start_and_says_which(house: House) -> None:

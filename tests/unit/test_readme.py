@@ -18,8 +18,8 @@ from pinqueue.cli import cli
 from pinqueue.config import SECRETS, Settings, duration
 from pinqueue.metrics import COUNTED, GAUGES
 from pinqueue.models import SOURCE_KINDS, Base
+from tests.pages import ROOT, sections
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = {page: page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
 WRITTEN = "\n".join(PAGES.values())
@@ -119,7 +119,7 @@ def test_a_property_system_has_its_row_and_its_steps(kind: str) -> None:
         rf"^\| \[[^]]+\]\(docs/senders.md#(\S+)\) \| `{kind}` \| \S", README, re.MULTILINE
     )
     assert row, f"no row for {kind}"
-    steps = _sections(ROOT / "docs" / "senders.md")[row[1]]
+    steps = sections("docs/senders.md")[row[1]]
     assert re.search(rf"pinqueue sources add \S+ --kind {kind} ", steps)
 
 
@@ -134,11 +134,4 @@ def test_a_link_between_pages_leads_somewhere(page: Path) -> None:
     for path, section in re.findall(r"\]\(([^):#]*)(?:#([^)]*))?\)", PAGES[page]):
         target = page.parent / path if path else page
         assert target.exists(), path
-        assert not section or section in _sections(target), section
-
-
-def _sections(page: Path) -> dict[str, str]:
-    """What stands under each heading, by what a link calls it."""
-    _, *parts = re.split(r"^#+ (.*)\n", PAGES[page.resolve()], flags=re.MULTILINE)
-    names = [re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in parts[::2]]
-    return dict(zip(names, parts[1::2], strict=True))
+        assert not section or section in sections(str(target.resolve().relative_to(ROOT))), section
