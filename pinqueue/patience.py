@@ -1,4 +1,4 @@
-"""Waiting for work no longer than the one who asked will wait."""
+"""Waiting for work no longer than the one who asked will wait, and as long as others ask us to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Coroutine
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,3 +81,16 @@ def _ended(task: asyncio.Future[Any]) -> None:
     _ending.discard(task)
     if not task.cancelled() and task.exception() is not None:
         log.info("work-ended-late", error=type(task.exception()).__name__)
+
+
+def asked_wait(retry_after: str, most: float) -> float | None:
+    """The seconds from now that a `Retry-After` asks for: it is a number of them, or an HTTP date.
+    None where it is neither; what it asks beyond `most` is not granted."""
+    try:
+        if retry_after.isdecimal():
+            seconds = float(retry_after)
+        else:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), most)

@@ -15,12 +15,10 @@ import math
 import re
 import socket
 import ssl
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx2
@@ -28,6 +26,7 @@ from standardwebhooks import Webhook
 
 from pinqueue.config import LOOPBACK
 from pinqueue.errors import InputInvalid
+from pinqueue.patience import asked_wait
 from pinqueue.trust import authorities
 
 WITHIN: Final = 15.0
@@ -160,7 +159,7 @@ class Poster:
             # The certificate is still asked for, and checked against, the endpoint's own name.
             extensions={"sni_hostname": url.raw_host.decode("ascii")},
         ) as response:
-            wait = _seconds(response.headers.get("retry-after", ""))
+            wait = asked_wait(response.headers.get("retry-after", ""), _LONGEST_WAIT)
             said = "" if response.is_success else await _beginning(response)
             return Answer(response.status_code, said, wait)
 
@@ -241,15 +240,3 @@ def _told(error: Exception) -> str:
     if isinstance(error, httpx2.ConnectError):
         return f"no connection: {str(error)[:_LONGEST_ANSWER]}"
     return f"the exchange broke off ({type(error).__name__})"
-
-
-def _seconds(retry_after: str) -> float | None:
-    """`Retry-After` as seconds from now: it is a number of them, or an HTTP date."""
-    try:
-        if retry_after.isdecimal():
-            seconds = float(retry_after)
-        else:
-            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), _LONGEST_WAIT)

@@ -10,7 +10,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -19,11 +18,14 @@ import httpx2
 from pinqueue.errors import InputInvalid, SourceBusy, SourceRefused, SourceUnreachable
 from pinqueue.fetchers import cloudbeds, guesty, hospitable, hostaway, lodgify, smoobu, stays
 from pinqueue.fetchers.reading import Rooms
+from pinqueue.patience import asked_wait
 from pinqueue.reservations import Booking
 from pinqueue.trust import authorities
 
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0)
 """For each piece of an answer, and for the connection."""
+LONGEST_WAIT = 86400.0
+"""Seconds. What a `Retry-After` asks beyond that is not granted."""
 ANSWER_WITHIN, LARGEST_ANSWER = 60.0, 16 * 1024 * 1024
 """Seconds and bytes, inflated, of a whole answer: one that drips or never ends must not hold a
 worker that has PINs to program."""
@@ -132,12 +134,7 @@ def _retry_after(answer: httpx2.Response) -> float | None:
     text = answer.headers.get("retry-after", "")
     if not text and (until := answer.headers.get("x-ratelimit-retry-after", "")).isdecimal():
         return max(float(until[:12]) - datetime.now(UTC).timestamp(), 0)  # Smoobu tells an instant
-    if text.isdecimal():
-        return float(text[:6])
-    try:
-        return max((parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds(), 0)
-    except (ValueError, TypeError):
-        return None
+    return asked_wait(text, LONGEST_WAIT)
 
 
 def http_client() -> httpx2.AsyncClient:

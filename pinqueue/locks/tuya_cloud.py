@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Final
 
@@ -26,6 +25,7 @@ from pinqueue.errors import ConfigInvalid, LockBusy, LockError, LockFaulted, Loc
 from pinqueue.locks.tuya_errors import DEAD_TOKEN, WRONG_CLOCK, code_of, label_of, refusal
 from pinqueue.locks.tuya_requests import Request, Writer
 from pinqueue.metrics import Metrics
+from pinqueue.patience import asked_wait
 from pinqueue.trust import authorities
 
 log = logs.get(__name__)
@@ -238,9 +238,8 @@ class TuyaCloud:
     ) -> Mapping[str, object]:
         """The envelope. Tuya puts one around success and error alike, with HTTP status 200."""
         if status == httpx2.codes.TOO_MANY_REQUESTS:
-            raise LockBusy(
-                "Tuya asks for a slower pace", code=str(status), retry_after=_seconds(wait)
-            )
+            asked = asked_wait(wait, _LONGEST_WAIT)
+            raise LockBusy("Tuya asks for a slower pace", code=str(status), retry_after=asked)
         answer = _json(content)
         if not (isinstance(answer, dict) and isinstance(answer.get("success"), bool)):
             raise self._unanswered(f"answered HTTP {status} with something else", writes=writes)
@@ -295,15 +294,3 @@ def _json(content: bytes) -> object:
         return json.loads(content)
     except (ValueError, RecursionError):
         return None
-
-
-def _seconds(retry_after: str) -> float | None:
-    """`Retry-After` as seconds from now: it is a number of them, or an HTTP date."""
-    try:
-        if retry_after.isdecimal():
-            seconds = float(retry_after)
-        else:
-            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), _LONGEST_WAIT)
