@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,10 +176,15 @@ def settings(database_url: str, tuya: str) -> Settings:
 @pytest.fixture
 def environment(database_url: str, tuya: str, tmp_path: Path) -> dict[str, str]:
     """The same settings for a child process, and nothing else of ours."""
-    values = settings_values(database_url, tuya)
-    ours = {f"PINQUEUE_{name.upper()}": value for name, value in values.items()}
+    told = environment_of(settings_values(database_url, tuya))
+    return {**told, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+
+
+def environment_of(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child process with these settings, and nothing else of ours."""
+    ours = {f"PINQUEUE_{name.upper()}": value for name, value in settings.items()}
     others = {name: told for name, told in os.environ.items() if not name.startswith("PINQUEUE_")}
-    return {**others, **ours, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    return {**others, **ours}
 
 
 def settings_values(database_url: str, tuya: str) -> dict[str, str]:

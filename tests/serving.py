@@ -7,7 +7,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import socket
 import subprocess
 import threading
@@ -32,7 +31,7 @@ from pinqueue.reservations import Planner
 from pinqueue.sealing import sealer
 from pinqueue.web import HttpProtocol, create_app
 from tests import factories
-from tests.conftest import PYTHON, SECRETS
+from tests.conftest import PYTHON, SECRETS, environment_of
 
 T = TypeVar("T")
 Header = tuple[str, str | bytes]
@@ -284,13 +283,12 @@ def web_process(
     database_url: str, log: Path, *, through: str | None = None
 ) -> Iterator[tuple[Web, subprocess.Popen[bytes]]]:
     """`pinqueue web` at DEBUG as a process of its own, its output in a file."""
-    ours = {f"PINQUEUE_{name.upper()}": value for name, value in SECRETS.items()}
-    ours["PINQUEUE_DATABASE_URL"] = through or database_url
+    environment = environment_of({**SECRETS, "database_url": through or database_url})
     web = Web(free_port(), database_url)
     with log.open("wb") as out:
         process = subprocess.Popen(
             [PYTHON, "-m", "pinqueue", "web", f"--port={web.port}", "--log-level=DEBUG"],
-            env={**os.environ, **ours},
+            env=environment,
             cwd=log.parent,
             stdin=subprocess.DEVNULL,
             stdout=out,

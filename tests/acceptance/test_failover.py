@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pinqueue import schema
 from pinqueue.bench.chaos.failover import Pair
 from pinqueue.simulator import Control
 from tests.acceptance.processes import House, Shell, answers, post, stay, until
-from tests.conftest import settings_values
+from tests.conftest import environment_of, settings_values
 
 LOCKS = {"sim-zigbee-1": "zigbee", "sim-zigbee-2": "zigbee"}
 
@@ -33,9 +32,8 @@ def pair() -> Iterator[Pair]:
 def house_on_pair(pair: Pair, tuya: str, tmp_path: Path, shell: Shell) -> Iterator[House]:
     url = pair.start()
     schema.migrate(url)
-    values = {**settings_values(url, tuya), "tuya_grace": "2s"}
-    ours = {f"PINQUEUE_{name.upper()}": value for name, value in values.items()}
-    house = House({**os.environ, **ours}, tmp_path, shell)
+    environment = environment_of({**settings_values(url, tuya), "tuya_grace": "2s"})
+    house = House(environment, tmp_path, shell)
     yield house
     house.end()
 

@@ -16,7 +16,7 @@ from pinqueue import schema
 from pinqueue.embedded import EmbeddedPostgres
 from pinqueue.simulator import Control
 from tests.acceptance.processes import House, Shell, answers, post, stay, until
-from tests.conftest import settings_values
+from tests.conftest import environment_of, settings_values
 
 LOCKS = {"sim-zigbee-1": "zigbee", "sim-zigbee-2": "zigbee"}
 
@@ -38,9 +38,8 @@ def house_on_it(
 ) -> Iterator[House]:
     url = own_server.start()
     schema.migrate(url)
-    values = {**settings_values(url, tuya), "tuya_grace": "2s"}
-    ours = {f"PINQUEUE_{name.upper()}": value for name, value in values.items()}
-    house = House({**os.environ, **ours}, tmp_path, shell)
+    environment = environment_of({**settings_values(url, tuya), "tuya_grace": "2s"})
+    house = House(environment, tmp_path, shell)
     yield house
     house.end()
 

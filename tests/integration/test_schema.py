@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from pinqueue.db import sqlalchemy_url
 from pinqueue.errors import SchemaWrong
 from pinqueue.models import Base
 from tests.acceptance.processes import Shell
-from tests.conftest import PYTHON, SECRETS, Server
+from tests.conftest import PYTHON, SECRETS, Server, environment_of
 from tests.pages import blocks, filled
 
 CHECKOUT = Path(schema.__file__).parents[1]
@@ -92,13 +91,8 @@ def catalog(url: str, *, procrastinates: bool, queries: tuple[str, ...]) -> set[
 
 
 def environment(url: str) -> dict[str, str]:
-    ours = {f"PINQUEUE_{name.upper()}": value for name, value in SECRETS.items()}
-    lock_cloud = {
-        "PINQUEUE_TUYA_REGION": "eu",
-        "PINQUEUE_TUYA_ACCESS_ID": "id",
-        "PINQUEUE_TUYA_ACCESS_SECRET": "s" * 32,
-    }
-    return {**os.environ, **ours, **lock_cloud, "PINQUEUE_DATABASE_URL": url}
+    lock_cloud = {"tuya_region": "eu", "tuya_access_id": "id", "tuya_access_secret": "s" * 32}
+    return environment_of({**SECRETS, **lock_cloud, "database_url": url})
 
 
 def begun(url: str, *command: str) -> subprocess.Popen[str]:

@@ -378,14 +378,7 @@ def test_an_answer_that_tells_nothing_changes_nothing_and_is_asked_again(
         tell(web, {**lean(), "data": {"reservationId": "nobody"}})
         using.fetch(web)
     tell(web, lean())
-    played.faults.append(fault)
-    with pytest.raises(raised) as caught:
-        using.fetch(web)
-    if isinstance(caught.value, SourceBusy):
-        assert caught.value.retry_after == 7.0
-    assert (using.outcomes(web)[-1], using.stays(web)) == ("fetching", [])
-    using.fetch(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"]
+    using.fetch_past(web, played, fault, raised)
 
 
 def test_wrong_credentials_are_told_apart_and_stay_in(web: Web) -> None:
@@ -465,20 +458,14 @@ def test_f1_a_list_that_is_empty_or_shrunken_removes_nothing_and_is_an_alarm(
 ) -> None:
     web, played = reading
     played.bookings[:] = [reservation(f"r{n}", ahead=10 + 4 * n) for n in range(4)]
-    using.reconcile(web)
-    del played.bookings[left:]
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"] * 4
+    using.compare_without(web, played, slice(left, None))
     assert web.audited("source:list_shrunken") == [{"before": 4, "listed": left}]
 
 
 def test_f1_an_absent_reservation_is_never_removed(reading: Reading) -> None:
     web, played = reading
     played.bookings[:] = [reservation(f"r{n}", ahead=10 + 4 * n) for n in range(4)]
-    using.reconcile(web)
-    del played.bookings[0]
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"] * 4
+    using.compare_without(web, played, slice(1))
     assert web.audited("source:list_shrunken") == []
 
 
@@ -504,10 +491,7 @@ def test_a_list_that_cannot_be_read_removes_nothing_and_is_read_again_soon(
     reading: Reading, faults: list[Response]
 ) -> None:
     web, played = reading
-    using.reconcile(web)
-    played.faults += faults
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"]
+    using.compare_past(web, played, *faults)
     assert web.value("SELECT bookings_listed FROM sources WHERE id = 'guesty'") == 1
     soon = "SELECT reconciled_at < now() - interval '20 min' FROM sources WHERE id = 'guesty'"
     assert web.value(soon) is True

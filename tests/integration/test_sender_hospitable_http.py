@@ -279,14 +279,7 @@ def test_an_answer_that_tells_nothing_changes_nothing_and_is_asked_again(
 ) -> None:
     web, played = reading
     assert tell(web, changed({"id": STAY})) == "fetching"
-    played.faults.append(fault)
-    with pytest.raises(raised) as caught:
-        using.fetch(web)
-    if isinstance(caught.value, SourceBusy):
-        assert caught.value.retry_after == (7.0 if "retry-after" in fault.headers else None)
-    assert (using.outcomes(web), using.stays(web)) == (["fetching"], [])
-    using.fetch(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"]
+    using.fetch_past(web, played, fault, raised)
 
 
 def test_the_wrong_token_is_told_apart(web: Web) -> None:
@@ -361,10 +354,7 @@ def test_f1_a_list_that_is_empty_or_shrunken_removes_nothing_and_is_an_alarm(
     played.bookings[:] = [
         hospitable.reservation(id=f"r{n}", **hospitable.days(5 * n + 1)) for n in range(4)
     ]
-    using.reconcile(web)
-    del played.bookings[left:]
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"] * 4
+    using.compare_without(web, played, slice(left, None))
     assert web.audited("source:list_shrunken") == [{"before": 4, "listed": left}]
 
 
@@ -379,9 +369,6 @@ def test_f1_a_list_that_is_empty_or_shrunken_removes_nothing_and_is_an_alarm(
 )
 def test_a_list_that_breaks_off_removes_nothing(reading: Reading, fault: Response) -> None:
     web, played = reading
-    using.reconcile(web)
-    played.faults.append(fault)
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"]
+    using.compare_past(web, played, fault)
     assert web.audited("source:list_shrunken") == []
     assert web.value("SELECT bookings_listed FROM sources WHERE id = 'hospitable'") == 1

@@ -285,14 +285,7 @@ def test_an_answer_that_tells_nothing_changes_nothing_and_is_asked_again(
 ) -> None:
     web, played = reading
     tell(web, event())
-    played.faults.append(fault)
-    with pytest.raises(raised) as caught:
-        using.fetch(web)
-    if isinstance(caught.value, SourceBusy):
-        assert caught.value.retry_after == (7.0 if "retry-after" in fault.headers else None)
-    assert (using.outcomes(web), using.stays(web)) == (["fetching"], [])
-    using.fetch(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"]
+    using.fetch_past(web, played, fault, raised)
 
 
 def test_the_wrong_key_is_told_apart_and_stays_in(web: Web) -> None:
@@ -369,20 +362,14 @@ def test_f1_a_list_that_is_empty_or_shrunken_removes_nothing_and_is_an_alarm(
 ) -> None:
     web, played = reading
     played.bookings[:] = [listed(str(n), ahead=10 + 4 * n) for n in range(4)]
-    using.reconcile(web)
-    del played.bookings[left:]
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"] * 4
+    using.compare_without(web, played, slice(left, None))
     assert web.audited("source:list_shrunken") == [{"before": 4, "listed": left}]
 
 
 def test_f1_an_absent_booking_is_never_removed(reading: Reading) -> None:
     web, played = reading
     played.bookings[:] = [listed(str(n), ahead=10 + 4 * n) for n in range(4)]
-    using.reconcile(web)
-    del played.bookings[0]
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"] * 4
+    using.compare_without(web, played, slice(1))
     assert web.audited("source:list_shrunken") == []
 
 
@@ -408,10 +395,7 @@ def test_a_list_that_cannot_be_read_removes_nothing_and_is_read_again_soon(
     reading: Reading, faults: list[Response]
 ) -> None:
     web, played = reading
-    using.reconcile(web)
-    played.faults += faults
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"]
+    using.compare_past(web, played, *faults)
     assert web.value("SELECT bookings_listed FROM sources WHERE id = 'lodgify'") == 1
     soon = "SELECT reconciled_at < now() - interval '20 min' FROM sources WHERE id = 'lodgify'"
     assert web.value(soon) is True

@@ -250,14 +250,7 @@ def test_an_answer_that_tells_nothing_changes_nothing_and_is_asked_again(
 ) -> None:
     web, played = reading
     assert tell(web, stays.event()) == "fetching"
-    played.faults.append(fault)
-    with pytest.raises(raised) as caught:
-        using.fetch(web)
-    if isinstance(caught.value, SourceBusy):
-        assert caught.value.retry_after == (7.0 if "retry-after" in fault.headers else None)
-    assert (using.outcomes(web), using.stays(web)) == (["fetching"], [])
-    using.fetch(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"]
+    using.fetch_past(web, played, fault, raised)
 
 
 def test_the_wrong_password_is_told_apart(web: Web) -> None:
@@ -345,20 +338,14 @@ def test_f1_a_list_that_is_empty_or_shrunken_removes_nothing_and_is_an_alarm(
     played.bookings[:] = [
         stays.full(id=f"R{n}", _id=f"r{n}", **stays.days(5 * n + 1)) for n in range(4)
     ]
-    using.reconcile(web)
-    del played.bookings[left:]
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"] * 4
+    using.compare_without(web, played, slice(left, None))
     assert web.audited("source:list_shrunken") == [{"before": 4, "listed": left}]
 
 
 @pytest.mark.parametrize("fault", [Response(status_code=500), JSONResponse({"error": "x"})])
 def test_a_list_that_breaks_off_removes_nothing(reading: Reading, fault: Response) -> None:
     web, played = reading
-    using.reconcile(web)
-    played.faults.append(fault)
-    using.reconcile(web)
-    assert [s["status"] for s in using.stays(web)] == ["confirmed"]
+    using.compare_past(web, played, fault)
     assert web.audited("source:list_shrunken") == []
 
 

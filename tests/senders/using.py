@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import pytest
+from starlette.responses import Response
+
 from pinqueue import fetching, inventory
 from pinqueue.db import Database
+from pinqueue.errors import SourceBusy, SourceError
 from pinqueue.fetchers import Api
 from pinqueue.models import Source
 from pinqueue.reservations import Planner
 from tests import factories
+from tests.senders.api import Played
 from tests.serving import Web
 
 JSON = {"content-type": "application/json"}
@@ -88,3 +93,34 @@ def stays(web: Web) -> list[dict[str, Any]]:
         "SELECT id, status, listing_id, check_in_at, check_out_at, guest_name, guest_phone"
         " FROM reservations ORDER BY id"
     )
+
+
+# What an API may do to us, where its bookings are read
+
+
+def fetch_past(web: Web, played: Played, fault: Response, raised: type[SourceError]) -> None:
+    """An answer that tells nothing changes nothing, and the booking is asked for again."""
+    played.faults.append(fault)
+    with pytest.raises(raised) as caught:
+        fetch(web)
+    if isinstance(caught.value, SourceBusy):
+        assert caught.value.retry_after == (7.0 if "retry-after" in fault.headers else None)
+    assert (outcomes(web)[-1], stays(web)) == ("fetching", [])
+    fetch(web)
+    assert [stay["status"] for stay in stays(web)] == ["confirmed"]
+
+
+def compare_past(web: Web, played: Played, *faults: Response) -> None:
+    """A list that cannot be read, or breaks off, removes nothing."""
+    reconcile(web)
+    played.faults += faults
+    reconcile(web)
+    assert [stay["status"] for stay in stays(web)] == ["confirmed"]
+
+
+def compare_without(web: Web, played: Played, gone: slice) -> None:
+    """What four bookings lose from one list to the next is not removed."""
+    reconcile(web)
+    del played.bookings[gone]
+    reconcile(web)
+    assert [stay["status"] for stay in stays(web)] == ["confirmed"] * 4
