@@ -195,7 +195,7 @@ DOORS = f"""
     FROM unnest(%(listings)s::text[]) asked (id), LATERAL (
         SELECT id, xmin::text AS version FROM listings WHERE id = asked.id OFFSET 0
     ) listing
-""".encode()  # noqa: S608
+""".encode()  # noqa: S608  # our own text
 
 _INSERT_REST = b"""
     WITH code AS (

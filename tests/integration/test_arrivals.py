@@ -243,7 +243,7 @@ async def test_a_listing_that_changes_meanwhile_is_read_again(
         taking = asyncio.create_task(take(arrivals, arrival(3)))
         until = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         while not await factories.value(db, until) and not taking.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # rows give no signal
         await somebody.execute("UPDATE listings SET buffer_after = '1 hour' WHERE id = 'apt-3'")
         await somebody.commit()
     assert await taking == [False]
