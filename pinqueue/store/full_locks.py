@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import func, select, tuple_
 
 from pinqueue.db import Session
 from pinqueue.lifecycle import OPERATION_OPEN, CodeState, OperationKind
@@ -10,8 +10,9 @@ from pinqueue.models import AccessCode, Operation
 from pinqueue.store.claiming import ClaimedCode
 
 
-def _waiting_for_room(lock_id: str) -> Select[int]:
-    return (
+async def nearest_arrival_waiting_for_room(session: Session, lock_id: str) -> int | None:
+    """Of the access codes that found their lock full, the one whose stay begins first."""
+    code_id: int | None = await session.scalar(
         select(AccessCode.id)
         .join(Operation, Operation.access_code_id == AccessCode.id)
         .where(
@@ -25,11 +26,6 @@ def _waiting_for_room(lock_id: str) -> Select[int]:
         .order_by(AccessCode.starts_at, AccessCode.id)
         .limit(1)
     )
-
-
-async def nearest_arrival_waiting_for_room(session: Session, lock_id: str) -> int | None:
-    """Of the access codes that found their lock full, the one whose stay begins first."""
-    code_id: int | None = await session.scalar(_waiting_for_room(lock_id))
     return code_id
 
 
