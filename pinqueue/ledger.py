@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pinqueue import outcomes
 from pinqueue.db import Database, Run, is_away, run_in
@@ -58,13 +58,13 @@ class Ledger:
         """Raises StateChanged unless the claim is still ours, as the next two do."""
         return await self._intend.write(intent)
 
-    async def accept(self, accepted: claims.Accepted) -> None:
-        """generating or active → sent."""
-        await self._accept.write(accepted)
+    def accept(self, accepted: claims.Accepted) -> Begun[claims.Accepted, None]:
+        """generating or active → sent: begun, and for the caller to see through."""
+        return Begun(self._accept, accepted)
 
     async def complete(self, seen: claims.Seen) -> bool:
         """sent → active, and the operation completed; told to whoever asked. False, and nothing of
-        it, when the window was moved meanwhile."""
+        it, its acceptance neither, when the window was moved meanwhile."""
         return (await self._complete.write(seen)).fits
 
     async def _find_due(self, operation_ids: Sequence[int]) -> Sequence[claims.Due | None]:
@@ -81,7 +81,11 @@ class _Entry(Together[A, B | claims.Elsewhere]):
 
     async def write(self, asked: A) -> B:
         """What the statement answers; where somebody else holds the row, once he has let it go."""
-        answer: B | Exception | claims.Elsewhere = await self.ask(asked)
+        return await self.end(asked, self.begin(asked))
+
+    async def end(self, asked: A, begun: asyncio.Future[B | claims.Elsewhere]) -> B:
+        """The same of an entry that was begun."""
+        answer: B | Exception | claims.Elsewhere = await begun
         if isinstance(answer, claims.Elsewhere):
             (answer,) = await self._patiently(asked)
         if isinstance(answer, Exception):
@@ -112,6 +116,22 @@ class _Entry(Together[A, B | claims.Elsewhere]):
         """Behind nobody, and before nobody, else's entry."""
         async with self._db.transaction() as session:
             return await self._write(run_in(session), [asked], patient=True)
+
+
+class Begun(Generic[A, B]):
+    """An entry that waits for its turn, or is being written."""
+
+    def __init__(self, entry: _Entry[A, B], asked: A) -> None:
+        self.asked = asked
+        self._entry, self._answer = entry, entry.begin(asked)
+
+    async def written(self) -> B:
+        """What the statement answers, once it is committed."""
+        return await self._entry.end(self.asked, self._answer)
+
+    def take_back(self) -> bool:
+        """Whether it waited still: then it is not written, and `written` waits for ever."""
+        return self._entry.take_back(self._answer)
 
 
 class _Completion(_Entry[claims.Seen, claims.Completed]):

@@ -48,6 +48,14 @@ class Together(Generic[Asked, Answer]):
             self._calling.add(asyncio.create_task(self._call_while_enough_wait()))
         return answer
 
+    def take_back(self, answer: asyncio.Future[Answer]) -> bool:
+        """False when it is too late, and whoever is called has been asked."""
+        for place, (_, waiting) in enumerate(self._waiting):
+            if waiting is answer:
+                del self._waiting[place]
+                return True
+        return False
+
     def _enough_wait(self, *, calls: int) -> bool:
         """For a call beside so many others."""
         if calls == 0:
@@ -60,6 +68,8 @@ class Together(Generic[Asked, Answer]):
             while self._enough_wait(calls=len(self._calling) - 1):
                 async with self._turn:
                     batch, self._waiting = self._waiting, []
+                    if not batch:  # all was taken back meanwhile
+                        break
                     answers = await self._answers([asked for asked, _ in batch])
                 for (_, waiting), answer in zip(batch, answers, strict=True):
                     if waiting.done():  # cancelled meanwhile

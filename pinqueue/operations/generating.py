@@ -25,6 +25,7 @@ from pinqueue.operations.recording import (
     record_gone,
     record_intent,
     record_no_effect,
+    see_accepted,
 )
 from pinqueue.operations.tries import claimed
 from pinqueue.pins import Pin
@@ -43,10 +44,10 @@ async def generate(bench: Workbench, operation_id: int, job_id: int | None) -> N
     async with claimed(bench, operation_id, job_id) as ring:
         if ring is None:
             return
-        remote = await door.look(bench, ring)
+        remote, accepted = await door.look(bench, ring), None
         if remote is None:
-            ring = await _create(bench, ring)
-            remote = await door.look(bench, ring)
+            ring, remote_id = await _create(bench, ring)
+            remote, accepted = await see_accepted(bench, ring, remote_id)
         elif remote.delivery is Delivery.REMOVING:
             pass  # somebody took it off: it is created anew once it is gone
         elif _has_to_go(ring, remote):
@@ -55,18 +56,18 @@ async def generate(bench: Workbench, operation_id: int, job_id: int | None) -> N
             await _make_room(bench, ring, remote)
         elif _has_to_change(ring, remote):
             await _change(bench, ring, remote)
-            remote = await door.look(bench, ring)
+            remote, accepted = await see_accepted(bench, ring, remote.remote_id)
         elif ring.code.state == CodeState.GENERATING:
             await record_accepted(bench, ring, remote.remote_id)
         if remote is None or remote.delivery is not Delivery.ON_DOOR:
             why = remote.reason if remote else ""
             raise door.waits(ring, why or "the lock has not confirmed the PIN yet")
-        await record_active(bench, ring, remote.window)
+        await record_active(bench, ring, remote.window, accepted)
         await let_others_try(bench, ring)
 
 
-async def _create(bench: Workbench, ring: Ring) -> Ring:
-    """Ask for the PIN, unless an earlier ask may still take effect."""
+async def _create(bench: Workbench, ring: Ring) -> tuple[Ring, int]:
+    """Ask for the PIN, unless an earlier ask may still take effect; its id at the lock's cloud."""
     await door.insist_no_create_in_doubt(bench, ring)
     ring = await _insist_gone(bench, ring)
     pin = _pin(bench, ring)
@@ -84,8 +85,7 @@ async def _create(bench: Workbench, ring: Ring) -> Ring:
         if not error.in_doubt:
             await record_no_effect(bench, ring)
         raise
-    await record_accepted(bench, ring, remote_id)
-    return ring
+    return ring, remote_id
 
 
 async def _insist_gone(bench: Workbench, ring: Ring) -> Ring:
@@ -149,7 +149,6 @@ async def _change(bench: Workbench, ring: Ring, remote: RemotePin) -> None:
     except PinRejected as error:
         # The PIN is on the door: other digits would make a second one beside it.
         raise LockFaulted(str(error), code=error.code) from error
-    await record_accepted(bench, ring, remote.remote_id)
 
 
 def _has_to_go(ring: Ring, remote: RemotePin) -> bool:

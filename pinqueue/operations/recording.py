@@ -7,7 +7,7 @@ from dataclasses import replace
 from pinqueue import codes, outcomes, reservations, store
 from pinqueue.errors import LockFull, TryLater
 from pinqueue.lifecycle import CodeState, EventType, OperationKind
-from pinqueue.locks import Window
+from pinqueue.locks import Delivery, RemotePin, Window
 from pinqueue.operations import ACTOR, Ring, Workbench, door
 from pinqueue.store import access_codes, claiming, operations, stays
 from pinqueue.store.claiming import ClaimedCode
@@ -42,15 +42,39 @@ async def record_gone(bench: Workbench, ring: Ring) -> Ring:
 
 async def record_accepted(bench: Workbench, ring: Ring, remote_id: int) -> None:
     """generating or active → sent: the lock's cloud has it, or its latest change."""
-    await bench.ledger.accept(Accepted(ring.claim, ring.now(), remote_id))
+    await bench.ledger.accept(Accepted(ring.claim, ring.now(), remote_id)).written()
 
 
-async def record_active(bench: Workbench, ring: Ring, told: Window) -> None:
-    """sent → active, unless the window was moved while we were at the door: then once more."""
+async def see_accepted(
+    bench: Workbench, ring: Ring, remote_id: int
+) -> tuple[RemotePin | None, Accepted | None]:
+    """Look at once for what the lock's cloud accepted, while that is written down. Where the look
+    finds it on the door before the writing has begun, the acceptance is given back, to be written
+    down with the end of the operation."""
+    accepting = bench.ledger.accept(Accepted(ring.claim, ring.now(), remote_id))
+    taken_back = False
+    try:
+        remote = await door.look(bench, ring)
+        on_door = remote is not None and remote.delivery is Delivery.ON_DOOR
+        taken_back = on_door and accepting.take_back()
+    finally:
+        if not taken_back:
+            await accepting.written()
+    return remote, accepting.asked if taken_back else None
+
+
+async def record_active(
+    bench: Workbench, ring: Ring, told: Window, accepted: Accepted | None
+) -> None:
+    """sent → active, unless the window was moved while we were at the door: then once more. What
+    was `accepted` and not written down yet is, either way."""
     now = ring.now()
     fits = door.wanted_window(ring.code, told, now) == told
-    if not fits or not await bench.ledger.complete(Seen(ring.claim, now)):
-        raise TryLater("the window was moved meanwhile", retry_at=now)
+    if fits and await bench.ledger.complete(Seen(ring.claim, now, accepted)):
+        return
+    if accepted is not None:
+        await bench.ledger.accept(accepted).written()
+    raise TryLater("the window was moved meanwhile", retry_at=now)
 
 
 async def record_revoked(bench: Workbench, ring: Ring) -> None:

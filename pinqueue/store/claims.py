@@ -227,6 +227,8 @@ class Seen:
 
     claim: Claimed
     at: datetime
+    accepted: Accepted | None = None
+    """What is to be written down with it, where it has not been yet."""
 
 
 @dataclass(frozen=True)
@@ -302,14 +304,20 @@ SELECT code_id, so AS ours FROM sent
 _COMPLETE = _of_mine(
     """
 , looked AS MATERIALIZED (
-    SELECT *, ours AND starts_at = told_starts_at AND ends_at = told_ends_at AS fits,
+    SELECT mine.*, remote_id IS NOT NULL AS sends,
+           ours AND (remote_id IS NULL OR state = ANY(%(sendable)s::text[])) AS may,
+           starts_at = told_starts_at AND ends_at = told_ends_at AS fits,
            EXISTS (SELECT FROM endpoints WHERE enabled AND %(event)s = ANY(events)) AS wanted
     FROM mine
 ), seen AS MATERIALIZED (
-    SELECT *, fits AND (%(telling)s OR NOT wanted) AS so FROM looked
+    SELECT *, may AND fits AND (%(telling)s OR NOT wanted) AS so FROM looked
 ), active AS (
-    UPDATE access_codes SET state = 'active', active_at = seen.at
-    FROM seen WHERE access_codes.id = seen.code_id AND seen.so AND seen.state = 'sent'
+    UPDATE access_codes code
+    SET state = 'active', active_at = seen.at,
+        remote_id = CASE WHEN sends THEN seen.remote_id ELSE code.remote_id END,
+        create_in_doubt_since = CASE WHEN NOT sends THEN code.create_in_doubt_since END,
+        sent_at = CASE WHEN sends AND seen.state <> 'sent' THEN sent_by ELSE code.sent_at END
+    FROM seen WHERE code.id = seen.code_id AND seen.so AND (seen.state = 'sent' OR sends)
 ), completed AS (
     UPDATE operations
     SET state = 'completed', claimed_at = NULL, finished_at = now(), last_error = NULL
@@ -321,13 +329,20 @@ _COMPLETE = _of_mine(
       AND tries.outcome IS NULL
 ), told AS (
     INSERT INTO audit_events (actor, event, reservation_id, access_code_id, operation_id, lock_id)
-    SELECT 'worker', 'code:active', reservation_id, code_id, id, lock_id FROM seen WHERE so
+    SELECT 'worker', event, reservation_id, code_id, id, lock_id
+    FROM seen, (VALUES ('code:sent', 1), ('code:active', 2)) step (event, place)
+    WHERE so AND (sends OR event = 'code:active') ORDER BY id, place
 )
-SELECT code_id, ours, fits, wanted FROM seen
+SELECT code_id, may AS ours, fits, wanted FROM seen
 """,
     told_starts_at="timestamptz",
     told_ends_at="timestamptz",
+    remote_id="bigint",
+    sent_by="timestamptz",
 )
+
+
+_SENDABLE = _array([*sources_of(CodeState.SENT), CodeState.SENT])
 
 
 async def intend(run: Run, asked: Sequence[Intent], *, patient: bool) -> Answers[Intended]:
@@ -342,7 +357,7 @@ async def accept(run: Run, asked: Sequence[Accepted], *, patient: bool) -> Answe
         _ACCEPT[patient],
         asked,
         remote_id=_array(one.remote_id for one in asked),
-        sendable=_array([*sources_of(CodeState.SENT), CodeState.SENT]),
+        sendable=_SENDABLE,
     )
     return [None if isinstance(row, tuple) else row for row in answers]
 
@@ -350,7 +365,8 @@ async def accept(run: Run, asked: Sequence[Accepted], *, patient: bool) -> Answe
 async def complete(
     run: Run, asked: Sequence[Seen], *, patient: bool, telling: bool
 ) -> Answers[Completed]:
-    """sent → active, and the operation completed. Unless the caller is `telling` whoever wants to
+    """sent → active, and the operation completed; before that, as `accept` does, what is told to
+    have been accepted. Unless the caller is `telling` whoever wants to
     be told in the same transaction, nothing is written down of what somebody wants to be told."""
     answers = await _write(
         run,
@@ -358,6 +374,9 @@ async def complete(
         asked,
         told_starts_at=_moments(one.claim.code.starts_at for one in asked),
         told_ends_at=_moments(one.claim.code.ends_at for one in asked),
+        remote_id=_array(one.accepted and one.accepted.remote_id for one in asked),
+        sent_by=_array(one.accepted and one.accepted.at.isoformat() for one in asked),
+        sendable=_SENDABLE,
         event=EventType.CODE_ACTIVE,
         telling=telling,
     )

@@ -138,7 +138,7 @@ async def test_what_cannot_be_written_breaks_none_of_those_it_came_with(
     await asyncio.gather(*(ledger.intend(Intent(claim, claim.now, "hash")) for claim in mine))
     entries = [Accepted(claim, claim.now, 17) for claim in mine]
     entries[4] = replace(entries[4], remote_id=2**63)  # one more than its column holds
-    asked = [ledger.accept(entry) for entry in entries]
+    asked = [ledger.accept(entry).written() for entry in entries]
     answers: list[object] = await asyncio.gather(*asked, return_exceptions=True)
     broken = [number for number, answer in enumerate(answers) if answer is not None]
     assert broken == [4]
@@ -171,11 +171,58 @@ async def test_a_window_that_was_moved_is_not_taken_for_the_one_that_was_seen(
 ) -> None:
     (claim, *_) = await claimed(bench)
     await ledger.intend(Intent(claim, claim.now, "hash"))
-    await ledger.accept(Accepted(claim, claim.now, 17))
+    await ledger.accept(Accepted(claim, claim.now, 17)).written()
     later = {"id": claim.code.id, "ends_at": claim.code.ends_at + timedelta(hours=2)}
     await execute(bench.db, "UPDATE access_codes SET ends_at = :ends_at WHERE id = :id", **later)
     assert await ledger.complete(Seen(claim, claim.now)) is False
     assert (await code_of(bench, "res-0")).state == "sent"
+
+
+SEEN = "SELECT state, remote_id, create_in_doubt_since, sent_at, active_at FROM access_codes"
+TOLD = """
+    SELECT event FROM audit_events WHERE event IN ('code:sent', 'code:active')
+    ORDER BY access_code_id, id
+"""
+
+
+async def test_what_is_accepted_and_seen_at_once_is_written_down_as_one_after_the_other(
+    bench: Workbench, ledger: Ledger
+) -> None:
+    one, other, *_ = await claimed(bench)
+    accepted = [Accepted(claim, one.now + timedelta(seconds=1), 17) for claim in (one, other)]
+    seen_at = one.now + timedelta(seconds=2)
+    await asyncio.gather(*(ledger.intend(Intent(claim, one.now, "hash")) for claim in (one, other)))
+    assert await ledger.complete(Seen(one, seen_at, accepted[0]))
+    await ledger.accept(accepted[1]).written()
+    assert await ledger.complete(Seen(other, seen_at))
+    rows = await factories.rows(bench.db, SEEN + " WHERE state = 'active'")
+    assert rows == [rows[0]] * 2
+    wanted = {"state": "active", "remote_id": 17, "create_in_doubt_since": None}
+    assert {**rows[0], **wanted} == rows[0]
+    assert (rows[0]["sent_at"], rows[0]["active_at"]) == (accepted[0].at, seen_at)
+    told = [row["event"] for row in await factories.rows(bench.db, TOLD)]
+    assert told == ["code:sent", "code:active"] * 2
+
+
+async def test_where_the_window_was_moved_its_acceptance_is_not_written_down_with_its_end_either(
+    bench: Workbench, ledger: Ledger
+) -> None:
+    (claim, *_) = await claimed(bench)
+    await ledger.intend(Intent(claim, claim.now, "hash"))
+    moved = "UPDATE access_codes SET ends_at = ends_at + interval '1 hour' WHERE id = :id"
+    await execute(bench.db, moved, id=claim.code.id)
+    assert await ledger.complete(Seen(claim, claim.now, Accepted(claim, claim.now, 17))) is False
+    code = await code_of(bench, "res-0")
+    assert (code.state, code.remote_id) == ("generating", None)
+
+
+async def test_what_was_withdrawn_meanwhile_is_not_completed_by_its_acceptance(
+    bench: Workbench, ledger: Ledger
+) -> None:
+    (claim, *_) = await claimed(bench)
+    await execute(bench.db, "UPDATE access_codes SET state = 'revoking'")
+    with pytest.raises(StateChanged):
+        await ledger.complete(Seen(claim, claim.now, Accepted(claim, claim.now, 17)))
 
 
 # What the statements read
@@ -188,7 +235,7 @@ async def written(ledger: Ledger, step: str, claim: Claimed) -> object:
     if step == "intend":
         return await ledger.intend(Intent(claim, now, "hash"))
     if step == "accept":
-        await ledger.accept(Accepted(claim, now, 17))
+        await ledger.accept(Accepted(claim, now, 17)).written()
         return None
     return await ledger.complete(Seen(claim, now))
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from pinqueue import sweep
+from pinqueue.bench.device import Device
 from pinqueue.errors import TryLater
+from pinqueue.locks import Door, RemotePin
 from pinqueue.operations import Workbench
 from pinqueue.pins import Pin
 from pinqueue.simulator import Control
@@ -51,6 +56,39 @@ async def test_f3_a_zigbee_lock_has_the_pin_a_second_after_it_was_accepted(
     code = await code_of(bench)
     assert (code.state, [pin for pin, *_ in held(doors)]) == ("active", [digits(bench, code)])
     assert (await operation_of(bench, "generate")).state == "completed"
+
+
+class SlowLooks(Device):
+    """Looks at what it holds take as long as the test lets them."""
+
+    def __init__(self) -> None:
+        super().__init__(latency=0)
+        self.looks, self.go_on = 0, asyncio.Event()
+
+    async def list_pins(self, door: Door) -> Sequence[RemotePin]:
+        self.looks += 1
+        if self.looks > 1:
+            await self.go_on.wait()
+        return await super().list_pins(door)
+
+
+async def test_what_the_cloud_accepted_is_written_down_before_the_look_for_it_ends(
+    bench: Workbench,
+) -> None:
+    """Should the worker die during that look, the next one knows that the PIN is there."""
+    device = SlowLooks()
+    slow = replace(bench, gateway=device)
+    await book(slow)
+    ringing = asyncio.create_task(ring(slow, "generate"))
+
+    async def it_is_sent() -> bool:
+        return (await code_of(slow)).state == "sent"
+
+    await until(it_is_sent)
+    assert not ringing.done()
+    device.go_on.set()
+    assert await ringing is None
+    assert (await code_of(slow)).state == "active"
 
 
 async def test_f3_a_sleeping_wifi_lock_leaves_the_code_sent_until_it_wakes(

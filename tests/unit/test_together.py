@@ -95,3 +95,34 @@ async def test_one_that_is_cancelled_meanwhile_takes_no_answer_from_the_others()
     counter.go_on.set()
     assert await second == 4
     assert first.cancelled()
+
+
+async def test_what_is_taken_back_while_it_waits_is_asked_of_nobody() -> None:
+    counter = Counter()
+    together = Together(counter.double)
+    tasks = await asked(together, 1)
+    waiting = together.begin(2)
+    tasks += await asked(together, 3)
+    assert together.take_back(waiting)
+    counter.go_on.set()
+    assert await asyncio.gather(*tasks) == [2, 6]
+    assert counter.calls == [[1], [3]]
+
+
+async def test_what_is_being_asked_is_not_taken_back() -> None:
+    counter = Counter()
+    together = Together(counter.double)
+    begun = together.begin(1)
+    await asked(together)
+    assert not together.take_back(begun)
+    counter.go_on.set()
+    assert await begun == 2
+
+
+async def test_where_all_is_taken_back_nobody_is_called() -> None:
+    counter = Counter()
+    together = Together(counter.double)
+    assert together.take_back(together.begin(1))
+    counter.go_on.set()
+    assert await asyncio.gather(*await asked(together, 2)) == [4]
+    assert counter.calls == [[2]]
