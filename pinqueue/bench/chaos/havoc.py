@@ -28,8 +28,8 @@ GRACE = 12.0
 """PINQUEUE_TUYA_GRACE in seconds: a call is given up after ten, and may take effect up to then."""
 LATEST = 2.5 * GRACE
 """Seconds in which a call may take effect all the same, where the cloud is asked to lie so."""
-FROZEN = ((27.0, 35.0), (60.0, 60.0))
-"""Seconds that a worker is stopped: just taken for dead, or long after."""
+STALLED, FROZEN = (27.0, 35.0), (60.0, 60.0)
+"""Seconds that a worker is stopped, from and to: just taken for dead by then, or long ago."""
 POISON_WITHIN = 240.0
 WRONG_AT_MOST = 600
 """Seconds that a clock is wrong, either way."""
@@ -129,12 +129,19 @@ class Havoc:
             await asyncio.sleep(0.2)
 
     async def freeze_worker(self) -> None:
-        """It thaws in the middle of what it did, long after it counts as dead. One worker always
-        goes on."""
+        """It thaws in the middle of what it did, long after it counts as dead."""
+        await self._stop_for(FROZEN)
+
+    async def stall_worker(self) -> None:
+        """It thaws while others take over what it did."""
+        await self._stop_for(STALLED)
+
+    async def _stop_for(self, seconds: tuple[float, float]) -> None:
+        """One worker always goes on."""
         while len(self._frozen) >= len(self.workers) - 1:
             await asyncio.wait(self._frozen, return_when=asyncio.FIRST_COMPLETED)
         worker = self.random.choice(self._awake())
-        thawing = asyncio.create_task(self._freeze(worker), name=worker)
+        thawing = asyncio.create_task(self._freeze(worker, seconds), name=worker)
         self._frozen.add(thawing)
         thawing.add_done_callback(self._frozen.discard)
 
@@ -142,11 +149,11 @@ class Havoc:
         frozen = {thawing.get_name() for thawing in self._frozen}
         return [worker for worker in self.workers if worker not in frozen]
 
-    async def _freeze(self, worker: str) -> None:
+    async def _freeze(self, worker: str, seconds: tuple[float, float]) -> None:
         children = self.deployment.children
         children.signal(worker, signal.SIGSTOP)
         try:
-            await asyncio.sleep(self.random.uniform(*self.random.choice(FROZEN)))
+            await asyncio.sleep(self.random.uniform(*seconds))
         finally:
             children.signal(worker, signal.SIGCONT)
 
@@ -182,6 +189,7 @@ FAULTS: Strikes = {
     KILL_WORKER: Havoc.kill_worker,
     KILL_WEB: Havoc.kill_web,
     "freeze-worker": Havoc.freeze_worker,
+    "stall-worker": Havoc.stall_worker,
     DEPLOY: Havoc.deploy,
     JUMP_CLOCK: Havoc.jump_clock,
     POISON: Havoc.poison,
