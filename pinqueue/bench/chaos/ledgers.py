@@ -11,6 +11,7 @@ from typing import Any
 
 from pinqueue.bench.chaos.guests import Guests
 from pinqueue.bench.chaos.havoc import QUARANTINED
+from pinqueue.bench.figures import percentile
 from pinqueue.bench.ground import Deployment
 from pinqueue.simulator import Control
 
@@ -24,14 +25,15 @@ STORY = """
     WHERE reservation_id = :stay AND event NOT LIKE 'reservation:%' ORDER BY at DESC LIMIT 8
 """
 AGAIN = """
-    SELECT coalesce(max(extract(epoch FROM following.started_at
-                                - CAST(rescue.detail ->> 'silent_since' AS timestamptz))), 0)
+    SELECT extract(epoch FROM following.started_at
+                              - CAST(rescue.detail ->> 'silent_since' AS timestamptz))
     FROM audit_events rescue
     CROSS JOIN LATERAL (
         SELECT started_at FROM tries
         WHERE operation_id = rescue.operation_id AND started_at > rescue.at
         ORDER BY started_at LIMIT 1) following
     WHERE rescue.event IN ('generate:rescued', 'revoke:rescued')
+      AND rescue.detail ->> 'silent_since' IS NOT NULL
 """
 LATE = """
     SELECT coalesce(percentile_cont(0.99) WITHIN GROUP (
@@ -119,9 +121,8 @@ class Verdict:
     taken off again."""
     stray_seconds: float
     """The longest that one of them was there."""
-    run_again_seconds: float
-    """The longest from the last sign of life of a worker that died to the next try of what it was
-    at."""
+    run_again_seconds: dict[str, float]
+    """From the last sign of life of a worker that died to the next try of what it was at."""
     late_p99_seconds: float
     overdue: int
     incomplete: list[str]
@@ -193,7 +194,7 @@ async def compare(
         ],
         strays=len(strays),
         stray_seconds=max([round(_held_for(entry), 1) for entry in strays], default=0.0),
-        run_again_seconds=round(await deployment.value(AGAIN), 1),
+        run_again_seconds=_spread(await deployment.column(AGAIN)),
         late_p99_seconds=round(await deployment.value(LATE), 1),
         overdue=int(await deployment.value(OVERDUE)),
         incomplete=await _told(deployment, INCOMPLETE, stays=sorted(guests.taken)),
@@ -228,10 +229,15 @@ async def _again(
         (row,) = await deployment.rows(query, at=at)
         if row["seconds"] is not None:
             took.setdefault(fault, []).append(float(row["seconds"]))
-    return {
-        fault: {"median": round(median(seconds), 1), "worst": round(max(seconds), 1)}
-        for fault, seconds in took.items()
-    }
+    return {fault: _spread(seconds) for fault, seconds in took.items()}
+
+
+def _spread(seconds: list[float]) -> dict[str, float]:
+    """Nothing of none."""
+    if not seconds:
+        return {}
+    told = {"median": median(seconds), "p99": percentile(seconds, 0.99), "worst": max(seconds)}
+    return {name: round(value, 1) for name, value in told.items()}
 
 
 def _is_stray(entry: dict[str, Any], ours: dict[tuple[str, str], dict[str, Any]]) -> bool:
