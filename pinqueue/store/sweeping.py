@@ -206,8 +206,20 @@ async def end_stalled_job(session: Session, stalled: Stalled, silence: Silence) 
 
 
 async def silenced_by(session: Session, stalled: Stalled) -> Silent | None:
-    """The open operation that a job rang for which has just been ended."""
-    begun = select(Try).where(Try.job_id == stalled.job_id, Try.outcome.is_(None)).exists()
+    """The open operation that a job rang for which has just been ended.
+
+    It is not to blame where the database was restarted meanwhile: a worker that lost it then is
+    silent for a while, or begins anew under another id, whatever it was at.
+    """
+    begun = (
+        select(Try)
+        .where(
+            Try.job_id == stalled.job_id,
+            Try.outcome.is_(None),
+            Try.started_at > func.pg_postmaster_start_time(),
+        )
+        .exists()
+    )
     row = (
         await session.execute(
             select(Operation.id, Operation.access_code_id, begun).where(

@@ -256,6 +256,21 @@ async def test_after_three_rescues_a_generate_is_quarantined_and_a_person_is_cal
     assert (await operation_of(bench, "revoke")).state == "waiting"
 
 
+BEFORE_THE_RESTART = "UPDATE tries SET started_at = pg_postmaster_start_time() - interval '1 s'"
+
+
+async def test_a_worker_lost_by_a_restart_of_the_database_is_not_held_against_what_it_was_at(
+    bench: Workbench,
+) -> None:
+    await book(bench)
+    for _ in range(9):
+        await taken_by_a_worker(bench, None)
+        await execute(bench.db, BEFORE_THE_RESTART)
+        await sweep.rescue_stalled(bench.db)
+    operation = await operation_of(bench, "generate")
+    assert (operation.state, operation.rescues) == ("active", 0)
+
+
 async def die_together(bench: Workbench, times: int, *, elsewhere: int) -> None:
     """The worker dies at the operation so often, and each time others at other operations."""
     dead = itertools.count(1_000_000)
