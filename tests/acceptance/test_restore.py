@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import make_url
 from pinqueue.embedded import programs
 from pinqueue.simulator import Control
 from tests.acceptance.processes import House, post, stay
+from tests.pages import text_of
 
 
 def run(program: str, *arguments: str | Path) -> str:
@@ -22,8 +24,12 @@ def run(program: str, *arguments: str | Path) -> str:
     return done.stderr
 
 
-def back_up(url: str, file: Path) -> None:
-    run("pg_dump", "--no-owner", "--file", file, url)
+def back_up(house: House) -> Path:
+    """As the page says."""
+    page = text_of("docs/install.md#backup-and-restore")
+    (line,) = re.findall(r"^\| with a server of your own \| `([^`]*)` \|", page, re.MULTILINE)
+    house.typed(line)
+    return house.folder / "pinqueue.sql"
 
 
 def restore(url: str, file: Path) -> None:
@@ -47,7 +53,7 @@ def lose_and_restore(house: House, file: Path) -> None:
 
 
 def test_after_a_restore_doors_and_rows_agree_again_and_nothing_is_there_twice(
-    house: House, doors: Control, tmp_path: Path
+    house: House, doors: Control
 ) -> None:
     house.set_up({"sim-zigbee-1": "zigbee"})
     doors.settings(zigbee_seconds=0)
@@ -60,7 +66,7 @@ def test_after_a_restore_doors_and_rows_agree_again_and_nothing_is_there_twice(
     assert worker.code() == 0
     assert post(url, told("comes")).status_code == 200  # due, and on no door yet
 
-    back_up(house.database_url, tmp_path / "backup.sql")
+    backup = back_up(house)
 
     # What happens after the backup is known to the doors, and soon to nobody else.
     worker = house.worker()
@@ -74,7 +80,7 @@ def test_after_a_restore_doors_and_rows_agree_again_and_nothing_is_there_twice(
     for process in (web, worker):
         process.kill()
 
-    lose_and_restore(house, tmp_path / "backup.sql")
+    lose_and_restore(house, backup)
     assert house.run("migrate").returncode == 0
     assert sorted(house.states()) == ["active", "active", "scheduled"]
     url, _ = house.web()
