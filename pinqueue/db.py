@@ -36,8 +36,6 @@ Row: TypeAlias = tuple[Any, ...]
 Run: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[list[Row]]]
 """Runs a statement in psycopg's own words, without a session's: `%(name)s` is a parameter."""
 
-OWN = 2
-"""Connections for single statements: while one waits for its COMMIT, another may read."""
 SURE_FOR = 1.0
 """Seconds that a connection is taken to be there after it was last of use."""
 
@@ -58,9 +56,8 @@ class Database:
         self._listener = listener
         self._url, self._name = url, name
         self._limits, self._pooled = limits, False
-        self._own: list[tuple[psycopg.AsyncConnection[Any], float]] = []
-        """Those that are free, each with the time of its last use."""
-        self._own_turn = asyncio.Semaphore(OWN)
+        self._own: psycopg.AsyncConnection[Any] | None = None
+        self._own_used, self._own_turn = 0.0, asyncio.Lock()
         self.engine: AsyncEngine = create_async_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
@@ -113,44 +110,47 @@ class Database:
     async def at_once(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
         """One statement, committed when this returns: its rows.
 
-        It costs one round trip, on one of few connections that are kept for this alone: nothing
-        that may have to wait for somebody's row belongs here. Raises as `transaction` does.
+        It costs one round trip, on a connection that is kept for this alone; one caller at a time
+        has it, so nothing that may have to wait for somebody's row belongs here. Raises as
+        `transaction` does.
         """
         with _database_errors():
             async with self._own_turn:
                 connection = await self._own_connection()
                 try:
                     cursor = await connection.execute(statement.encode(), parameters)
-                    return await cursor.fetchall() if cursor.description else []
-                finally:
-                    if not connection.closed:
-                        self._own.append((connection, time.monotonic()))
+                    found = await cursor.fetchall() if cursor.description else []
+                except psycopg.OperationalError:
+                    if connection.closed:
+                        self._own = None
+                    raise
+                self._own_used = time.monotonic()
+                return found
 
     async def _own_connection(self) -> psycopg.AsyncConnection[Any]:
-        """One that is free, and that the server has not ended since."""
-        if self._own:
-            connection, used_at = self._own.pop()
-            if time.monotonic() - used_at <= SURE_FOR:
-                return connection
+        """It, and not one that the server has ended since."""
+        if self._own is not None and time.monotonic() - self._own_used > SURE_FOR:
             try:
-                await connection.execute("SELECT")
-                return connection
+                await self._own.execute("SELECT")
             except psycopg.OperationalError:
-                await connection.close()
-        made = await self._connect(
-            self._url,
-            autocommit=True,
-            options=lines.options(self._limits),
-            application_name=self._name,
-            **KEEPALIVE,
-        )
-        if self._pooled:
-            await made.execute(_set_for("false", self._limits).encode())
-        return made
+                await self._own.close()
+                self._own = None
+        if self._own is None:
+            made = await self._connect(
+                self._url,
+                autocommit=True,
+                options=lines.options(self._limits),
+                application_name=self._name,
+                **KEEPALIVE,
+            )
+            if self._pooled:
+                await made.execute(_set_for("false", self._limits).encode())
+            self._own = made
+        return self._own
 
     async def close(self) -> None:
-        for connection, _ in self._own:
-            await connection.close()
+        if self._own is not None:
+            await self._own.close()
         await self.engine.dispose()
 
     async def _connect(self, *words: Any, **told: Any) -> psycopg.AsyncConnection[Any]:

@@ -40,7 +40,7 @@ class Ledger:
     def __init__(self, db: Database) -> None:
         self._db = db
         turn = asyncio.Lock()
-        self._due: Together[int, claims.Due | None] = Together(self._find_due)
+        self._due: Together[int, claims.Due | None] = Together(self._find_due, turn)
         self._claim = _Entry(db, claims.claim, turn)
         self._intend = _Entry(db, claims.intend, turn)
         self._accept = _Entry(db, claims.accept, turn)
