@@ -32,7 +32,7 @@ def at(minutes: int) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("minutes", [10, -10])
+@pytest.mark.parametrize("minutes", [10, pytest.param(-10, marks=pytest.mark.slow)])
 def test_r16_clocks_that_are_ten_minutes_wrong_move_nothing(
     house: House, doors: Control, minutes: int
 ) -> None:

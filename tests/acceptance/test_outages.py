@@ -58,8 +58,10 @@ def kill(server: EmbeddedPostgres) -> None:
 
 @pytest.mark.parametrize(
     ("end", "seconds"),
-    [(stop, 1), (kill, 12)],
-    ids=["restarted within the worker's patience", "killed, and away for longer"],
+    [
+        pytest.param(stop, 1, id="restarted within the worker's patience"),
+        pytest.param(kill, 12, id="killed, and away for longer", marks=pytest.mark.slow),
+    ],
 )
 def test_web_and_worker_go_on_after_the_database_was(
     end: Callable[[EmbeddedPostgres], None],
