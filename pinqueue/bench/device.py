@@ -14,7 +14,7 @@ from itertools import count
 
 import uvloop
 
-from pinqueue import logs, worker
+from pinqueue import garbage, logs, worker
 from pinqueue.config import read_settings
 from pinqueue.locks import Delivery, Door, RemotePin, Window
 from pinqueue.pins import Pin
@@ -65,6 +65,7 @@ class Device:
 
 def main() -> None:
     """`python -m pinqueue.bench.device`: `pinqueue worker`, with this device for its lock cloud."""
+    garbage.look_seldom()
     parser = argparse.ArgumentParser()
     parser.add_argument("--concurrency", type=int, required=True)
     parser.add_argument("--device-ms", type=float, required=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+from pinqueue import garbage
 from pinqueue.cli import (
     audit,
     bench,
@@ -55,8 +55,7 @@ for name, group in {
 
 def main() -> None:
     """Run the command line; a foreseen failure is one message and the exit code of its kind."""
-    # What imports make is never garbage, and to look for it took a tenth of each start.
-    gc.set_threshold(50_000, 20, 50)
+    garbage.look_seldom()
     json = "--json" in sys.argv
     try:
         sys.exit(cli(standalone_mode=not json))

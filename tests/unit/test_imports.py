@@ -32,7 +32,7 @@ LAYERS = """
     lines
     locks metrics patience together trust
     pins schedule lifecycle tellings config logs tables
-    errors simulator
+    errors simulator garbage
 """
 RANK = {name: -rank for rank, row in enumerate(LAYERS.strip().splitlines()) for name in row.split()}
 HOMES = {
