@@ -68,6 +68,8 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
 def set_up(*, level: str = "INFO") -> None:
     """Send this process's log lines to standard error, as JSON; raises ConfigInvalid."""
+    # Nothing of ours is in a line of a process, a thread or a task, so they are not asked for each.
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     root = logging.getLogger()
     try:
         root.setLevel(level.upper())
