@@ -152,6 +152,8 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
     try:
         async with bench.db.transaction() as session:
             operation, code = await claiming.hold_claim(session, ring.claim)
+            if ring.claim.intends and ring.code.create_in_doubt_since is None:
+                code.create_in_doubt_since = None  # it did not come to the create
             retry_at = _retry_at(bench, ring, operation, code, error)
             if isinstance(error, PinRejected) and retry_at is not None:
                 await codes.replace_pin(session, bench.planner.sealer, ACTOR, code)

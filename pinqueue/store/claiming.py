@@ -72,6 +72,8 @@ class Claimed:
     device_id: str
     protocol: str
     now: datetime
+    intends: bool = False
+    """Whether a create was intended with it, which the code as it was does not tell yet."""
 
 
 async def claim_operation(

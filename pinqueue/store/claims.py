@@ -92,6 +92,17 @@ class Ask:
     job_id: int | None
 
 
+_NEARER = """(
+        SELECT nearer.id
+        FROM operations waiting JOIN access_codes nearer ON nearer.id = waiting.access_code_id
+        -- As expressions they fit no index but that of the few that wait for room.
+        WHERE waiting.waits_for_room AND waiting.state || '' IN ('waiting', 'active')
+          AND waiting.kind || '' = 'generate'
+          AND nearer.lock_id = {code}.lock_id AND nearer.remote_id IS NULL
+          AND nearer.ends_at > now() AND (nearer.starts_at, nearer.id) < ({code}.starts_at, {id})
+        ORDER BY nearer.starts_at, nearer.id LIMIT 1
+    )"""
+"""The access code whose guest arrives before another's, and which waits for a place on its lock."""
 _CLAIM = _statements(
     """
 WITH asked AS MATERIALIZED (
@@ -114,7 +125,10 @@ WITH asked AS MATERIALIZED (
                 OR code.state = ANY(%(revocable)s::text[]) AND NOT EXISTS (
                     SELECT FROM operations other
                     WHERE other.access_code_id = code.id AND other.kind = 'generate'
-                      AND other.state IN ('waiting', 'active'))) AS so
+                      AND other.state IN ('waiting', 'active'))) AS so,
+           operation.kind = 'generate' AND code.state = 'scheduled' AND code.pin_hash IS NOT NULL
+           AND code.remote_id IS NULL AND code.create_in_doubt_since IS NULL
+           AND {nearer} IS NULL AS intends
     FROM operation JOIN code ON code.id = operation.access_code_id
     JOIN asked ON asked.id = operation.id
 ), claimed AS (
@@ -124,7 +138,8 @@ WITH asked AS MATERIALIZED (
     FROM ready WHERE operations.id = ready.id AND ready.so
 ), begun AS (
     UPDATE access_codes
-    SET state = CASE kind WHEN 'generate' THEN 'generating' ELSE 'revoking' END, failed_at = NULL
+    SET state = CASE kind WHEN 'generate' THEN 'generating' ELSE 'revoking' END, failed_at = NULL,
+        create_in_doubt_since = CASE WHEN intends THEN now() ELSE create_in_doubt_since END
     FROM ready
     WHERE access_codes.id = ready.code_id AND ready.so
       AND (kind = 'generate' AND code_state IN ('scheduled', 'failed')
@@ -142,19 +157,22 @@ WITH asked AS MATERIALIZED (
            jsonb_build_object('epoch', epoch)
     FROM ready WHERE so
 )
-SELECT asked.id AS asked_id, ready.id IS NULL AS elsewhere, ready.so, now(), {rows}
+SELECT asked.id AS asked_id, ready.id IS NULL AS elsewhere, ready.so, ready.intends, now(), {rows}
 FROM asked
 LEFT JOIN ready ON ready.id = asked.id
 LEFT JOIN operation ON operation.id = asked.id
 LEFT JOIN code ON code.id = ready.code_id
 LEFT JOIN locks lock ON lock.id = code.lock_id
-"""
+""".replace("{nearer}", _NEARER.format(code="code", id="code.id"))
 )
 
 
 async def claim(run: Run, asked: Sequence[Ask], *, patient: bool) -> Answers[Claimed | None]:
     """Take operations, each with a new epoch, and move their codes to where they are worked on.
     Whoever held one with an older epoch can from now on record nothing.
+
+    With the first try of a code its create is intended, so that nothing is to be written down
+    between the look at its door and the create.
 
     None for one that is closed, or not due any more; and for a revoke that has to cancel a generate
     operation first, or whose code was never begun: `claiming.claim_operation` is for that.
@@ -171,7 +189,9 @@ async def claim(run: Run, asked: Sequence[Ask], *, patient: bool) -> Answers[Cla
     return [found.get(one.operation_id) for one in asked]
 
 
-def _claimed(elsewhere: bool, so: bool, now: datetime, *columns: Any) -> Claimed | Elsewhere | None:
+def _claimed(
+    elsewhere: bool, so: bool, intends: bool, now: datetime, *columns: Any
+) -> Claimed | Elsewhere | None:
     """The rows, which were read and locked before they were written, as they are now."""
     if elsewhere:
         return HELD
@@ -186,7 +206,7 @@ def _claimed(elsewhere: bool, so: bool, now: datetime, *columns: Any) -> Claimed
     elif code.state in (CodeState.SCHEDULED, CodeState.FAILED):
         code.state = CodeState.GENERATING
     device_id, protocol = columns[-2:]
-    return Claimed(operation, code, device_id, protocol, now)
+    return Claimed(operation, code, device_id, protocol, now, intends)
 
 
 # Recording what came of a claim, while it is ours
@@ -264,16 +284,7 @@ WITH code AS MATERIALIZED (
 _INTEND = _of_mine(
     """
 , turn AS MATERIALIZED (
-    SELECT mine.*, (
-        SELECT code.id
-        FROM operations operation JOIN access_codes code ON code.id = operation.access_code_id
-        -- As expressions they fit no index but that of the few that wait for room.
-        WHERE operation.waits_for_room AND operation.state || '' IN ('waiting', 'active')
-          AND operation.kind || '' = 'generate'
-          AND code.lock_id = mine.lock_id AND code.remote_id IS NULL AND code.ends_at > now()
-          AND (code.starts_at, code.id) < (mine.starts_at, mine.code_id)
-        ORDER BY code.starts_at, code.id LIMIT 1
-    ) AS nearer_arrival
+    SELECT mine.*, {nearer} AS nearer_arrival
     FROM mine
 ), wrote AS (
     UPDATE access_codes SET pin_hash = turn.pin_hash, create_in_doubt_since = turn.at
@@ -281,7 +292,7 @@ _INTEND = _of_mine(
     WHERE access_codes.id = turn.code_id AND turn.ours AND turn.nearer_arrival IS NULL
 )
 SELECT code_id, ours, starts_at, ends_at, nearer_arrival FROM turn
-""",
+""".replace("{nearer}", _NEARER.format(code="mine", id="mine.code_id")),
     pin_hash="text",
 )
 _ACCEPT = _of_mine(
