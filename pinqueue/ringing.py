@@ -43,6 +43,7 @@ AGAIN_AFTER = 0.01
 """Seconds, where all that was due was just being taken by other workers."""
 SURE_FOR = 1.0
 """Seconds that a connection is taken to be there after it was."""
+SETTLE_WITHIN = 5.0
 WRITES, WRITE_AGAIN_AFTER = 4, 0.5  # each waits 10 seconds for a connection, if need be
 
 _TAKE = """
@@ -202,6 +203,7 @@ class Ringer(JobManager):
         self._rung = 0
         self._due = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Future[None]] = set()
         self._ends: Together[tuple[int | None, Status], None] = Together(self._write_ends)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int | None) -> Job | None:
@@ -303,7 +305,7 @@ class Ringer(JobManager):
         return worker_id
 
     async def unregister_worker(self, worker_id: int) -> None:
-        await self._give_back()
+        await self._settle()
         await super().unregister_worker(worker_id)
 
     async def update_heartbeat(self, worker_id: int) -> None:
@@ -330,19 +332,38 @@ class Ringer(JobManager):
         if ids:
             await self.connector.execute_query_async(GIVE_BACK, ids=ids)
 
+    async def _settle(self) -> None:
+        """Before the worker ends."""
+        await self._give_back()
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=SETTLE_WITHIN)
+
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         """Also when the connection breaks at that very moment.
 
         Procrastinate lets such a job go: it stays `doing` under a worker that lives, so nobody ever
         takes it for stalled, and its PIN never comes.
+
+        What it was about is written down already, so its slot does not wait for that, but where
+        others wait for its lock: nobody rings for them.
         """
         try:
             if delete_job:
                 await _written(super().finish_job, job, status, delete_job)
-            else:
-                await self._ends.ask((job.id, status))
+                return
+            end = self._ends.begin((job.id, status))
+            if job.lock is not None:
+                await end
+            elif not end.done():
+                self._ending.add(end)
+                end.add_done_callback(self._ended)
         finally:
             self._running.discard(job.id)
+
+    def _ended(self, end: asyncio.Future[None]) -> None:
+        self._ending.discard(end)
+        if not end.cancelled() and (error := end.exception()) is not None:
+            log.warning("job-end-not-written", reason=str(error))
 
     async def retry_job(self, job: Job, *args: Any, **kwargs: Any) -> None:
         """The same of a job that is to ring again."""
@@ -383,7 +404,7 @@ class UncountedRinger(Ringer):
         return 0
 
     async def unregister_worker(self, worker_id: int) -> None:
-        await self._give_back()
+        await self._settle()
 
     async def update_heartbeat(self, worker_id: int) -> None:
         """There is no row to update."""
