@@ -11,7 +11,7 @@ from typing import Any
 
 import procrastinate
 import psycopg
-from procrastinate.jobs import Job
+from procrastinate.jobs import Job, Status
 from psycopg.rows import dict_row
 
 from pinqueue import ringing
@@ -130,6 +130,12 @@ class Queue:
 
     async def fetch(self) -> Job | None:
         return await self.manager.fetch_job([QUEUE], None)
+
+    async def finish(self, job: Job) -> None:
+        """As a worker does, and wait until that is written down."""
+        await self.manager.finish_job(job, Status.SUCCEEDED, delete_job=False)
+        written = "SELECT status = 'succeeded' AS so FROM procrastinate_jobs WHERE id = %(id)s"
+        await self.until(written, id=job.id)
 
     async def ask(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         connecting = psycopg.AsyncConnection.connect(

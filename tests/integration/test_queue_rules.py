@@ -183,7 +183,8 @@ async def test_jobs_of_a_worker_that_died_are_stalled_and_those_of_one_that_live
 async def test_only_what_waits_or_runs_can_be_finished_and_the_others_with_it_are(
     queue: Queue,
 ) -> None:
-    first, second = await queue.defer("first"), await queue.defer("second")
+    """Those with a lock: for others nobody waits."""
+    first, second = await queue.defer("first", lock="a"), await queue.defer("second", lock="b")
     one, another = await queue.fetch(), await queue.fetch()
     assert one
     assert another

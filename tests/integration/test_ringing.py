@@ -191,7 +191,7 @@ async def test_as_many_are_fetched_at_once_as_slots_are_free(database_url: str) 
         assert Counter(await queue.statuses()) == {"doing": 5, "todo": 4}
         for job in (first, rest[0]):
             assert job is not None
-            await queue.manager.finish_job(job, Status.SUCCEEDED, delete_job=False)
+            await queue.finish(job)
         await queue.fetch()
         assert Counter(await queue.statuses()) == {"succeeded": 2, "doing": 5, "todo": 2}
 
@@ -282,6 +282,39 @@ async def test_many_that_end_at_once_are_written_down_in_few_statements(database
             "SELECT count(DISTINCT xmin::text) AS transactions FROM procrastinate_jobs"
         )
         assert written["transactions"] <= 5
+
+
+async def test_a_slot_is_free_while_the_end_of_its_job_is_written_down(queue: Queue) -> None:
+    first = await queue.defer("first", task="wait")
+    connecting = psycopg.AsyncConnection.connect(queue.url)
+    async with await connecting as slow, queue.working():
+        await queue.until_begun("first")
+        await slow.execute("SELECT FROM procrastinate_jobs WHERE id = %s FOR UPDATE", (first,))
+        queue.ran.go_on.set()
+        await queue.defer("second")
+        await queue.until_begun("first", "second")
+        await slow.rollback()
+    assert await queue.statuses() == ["succeeded", "succeeded"]
+
+
+async def test_a_worker_that_stops_waits_until_the_ends_of_its_jobs_are_written_down(
+    queue: Queue,
+) -> None:
+    worker_id = await queue.manager.register_worker()
+    id_ = await queue.defer("done")
+    job = await queue.fetch()
+    assert job
+    connecting = psycopg.AsyncConnection.connect(queue.url)
+    async with await connecting as slow:
+        await slow.execute("SELECT FROM procrastinate_jobs WHERE id = %s FOR UPDATE", (id_,))
+        await queue.manager.finish_job(job, Status.SUCCEEDED, delete_job=False)
+        stopping = asyncio.create_task(queue.manager.unregister_worker(worker_id))
+        for _ in range(20):  # far more than it would take by itself
+            assert await queue.statuses() == ["doing"]
+        assert not stopping.done()
+        await slow.rollback()
+        await stopping
+    assert await queue.statuses() == ["succeeded"]
 
 
 # The order of what is late
