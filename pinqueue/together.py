@@ -67,6 +67,7 @@ class Together(Generic[Asked, Answer]):
         try:
             while self._enough_wait(calls=len(self._calling) - 1):
                 async with self._turn:
+                    await asyncio.sleep(0)  # what is ready now may ask as well
                     batch, self._waiting = self._waiting, []
                     if not batch:  # all was taken back meanwhile
                         break
