@@ -25,7 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry as PoolRecord
 
 from pinqueue import lines, logs
 from pinqueue.errors import DatabaseUnavailable
-from pinqueue.lines import KEEPALIVE, WEB_LIMITS, WORKER_LIMITS
+from pinqueue.lines import BY_KEY, KEEPALIVE, WEB_LIMITS, WORKER_LIMITS
 
 log = logs.get(__name__)
 
@@ -108,7 +108,7 @@ class Database:
                 yield session
 
     async def at_once(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
-        """One statement, committed when this returns: its rows.
+        """One statement that finds its rows by their keys, committed when this returns: its rows.
 
         It costs one round trip, on a connection that is kept for this alone; one caller at a time
         has it, so nothing that may have to wait for somebody's row belongs here. Raises as
@@ -136,15 +136,16 @@ class Database:
                 await self._own.close()
                 self._own = None
         if self._own is None:
+            limits = {**self._limits, **BY_KEY}
             made = await self._connect(
                 self._url,
                 autocommit=True,
-                options=lines.options(self._limits),
+                options=lines.options(limits),
                 application_name=self._name,
                 **KEEPALIVE,
             )
             if self._pooled:
-                await made.execute(_set_for("false", self._limits).encode())
+                await made.execute(_set_for("false", limits).encode())
             self._own = made
         return self._own
 

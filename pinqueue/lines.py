@@ -72,8 +72,16 @@ WORKER_LIMITS = {
     **_NO_COMPILER,
     **_SERVERS_END,
 }
+BY_KEY = {
+    # A statement that finds each row by its key has but one good plan, and to make it anew takes
+    # longer than to carry it out. It is the one that is kept, also where tables were empty then.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+}
 LOCKS_LIMITS = {
     **_SERVERS_END,
+    **_NO_COMPILER,
+    **BY_KEY,
     # Locks that nobody asks about any more are free for another worker, whatever became of ours.
     "idle_session_timeout": "30s",
 }
