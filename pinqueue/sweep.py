@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 ACTOR = "sweep"
 EVERY = timedelta(seconds=15)
-RESCUE_EVERY = timedelta(seconds=3)
+RESCUE_EVERY = timedelta(seconds=1)
 SILENCE = sweeping.Silence(
-    gone_after=timedelta(seconds=8), dead_after=timedelta(seconds=25), living=LIVING >> 32
+    gone_after=timedelta(seconds=5), dead_after=timedelta(seconds=25), living=LIVING >> 32
 )
 """A worker beats every 2 s, and takes its lock again then, should its connection have broken. One
 that stops no longer beats, and takes less than the longer time to stop. Should one that is taken
@@ -40,7 +40,6 @@ HOPELESS = 20
 BEGIN_AGAIN_AFTER = timedelta(minutes=15)
 BATCH = 1000
 LATE = "late"
-DIED = "its worker died"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ async def rescue_stalled(db: Database, metrics: Metrics | None = None) -> int:
             return None
         revived = None
         if silent := await sweeping.silenced_by(session, stalled):
-            revived = await _revive(session, silent, why=DIED)
+            revived = await _revive(session, silent, why=sweeping.DIED)
         return revived or PutRight("job_ended", job_id=stalled.job_id)
 
     return await _one_by_one(db, rescue, stalled, metrics)
@@ -238,7 +237,7 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
         return None
     operation, code = held
     operation.rescues += 1 if silent.broke else 0
-    if await _is_to_blame(session, operation, code, silent):
+    if await _is_to_blame(session, operation, silent):
         event, reason = "quarantined", f"quarantined: {why} {operation.rescues} times"
         await operations.fail_operation(session, operation, reason)
         if operation.kind == OperationKind.GENERATE and code.state != CodeState.FAILED:
@@ -270,14 +269,14 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
     return _told(event, operation, code, silent.job_id, reason)
 
 
-async def _is_to_blame(
-    session: Session, operation: Operation, code: AccessCode, silent: sweeping.Silent
-) -> bool:
+async def _is_to_blame(session: Session, operation: Operation, silent: sweeping.Silent) -> bool:
     """Whether it has lost its worker, or its job, too often in a row. Where as many workers died
     without it meanwhile, somebody kills them, and it was there by chance."""
     if operation.rescues <= MOST_RESCUES or silent.worker_id is None:
         return operation.rescues > MOST_RESCUES
-    others = await sweeping.died_without_it(session, operation, code, silent.worker_id, DIED)
+    others = await sweeping.died_without_it(
+        session, operation.id, lost=operation.rescues - 1, worker_id=silent.worker_id
+    )
     return operation.rescues > min(others, HOPELESS)
 
 

@@ -15,6 +15,7 @@ from pinqueue.store import rows
 from pinqueue.store.access_codes import code_for_update
 
 STRANDED_AFTER = timedelta(seconds=60)
+DIED = "its worker died"
 LONGEST_RING = timedelta(minutes=5)
 """No ring lasts that long: each of its calls to a lock is bounded, and they are few."""
 PIN_REST = timedelta(days=90)
@@ -208,8 +209,8 @@ async def end_stalled_job(session: Session, stalled: Stalled, silence: Silence) 
 async def silenced_by(session: Session, stalled: Stalled) -> Silent | None:
     """The open operation that a job rang for which has just been ended.
 
-    It is not to blame where the database was restarted meanwhile: a worker that lost it then is
-    silent for a while, or begins anew under another id, whatever it was at.
+    It is not to blame where the database was restarted, or a standby took over, meanwhile: a worker
+    that lost it then is silent for a while, or begins anew under another id, whatever it was at.
     """
     begun = (
         select(Try)
@@ -217,6 +218,8 @@ async def silenced_by(session: Session, stalled: Stalled) -> Silent | None:
             Try.job_id == stalled.job_id,
             Try.outcome.is_(None),
             Try.started_at > func.pg_postmaster_start_time(),
+            # Of a standby that took over: what it had from its primary at last. Else NULL.
+            func.coalesce(Try.started_at > func.pg_last_xact_replay_timestamp(), True),
         )
         .exists()
     )
@@ -231,10 +234,10 @@ async def silenced_by(session: Session, stalled: Stalled) -> Silent | None:
 
 
 async def died_without_it(
-    session: Session, operation: Operation, code: AccessCode, worker_id: int, died: str
+    session: Session, operation_id: int, *, lost: int, worker_id: int | None = None
 ) -> int:
-    """How many other workers died, at other operations only, since this one lost its first of those
-    it lost in a row; `worker_id` is the one that it has lost now."""
+    """How many other workers died, at other operations only, since this one lost the first of those
+    that it `lost` in a row; `worker_id` is one more, which is not on record yet."""
     (row,) = await rows(
         session,
         """
@@ -243,21 +246,24 @@ async def died_without_it(
             WHERE event IN ('generate:rescued', 'revoke:rescued') AND detail ->> 'reason' = :died
               AND at >= (SELECT min(at) FROM (
                   SELECT at FROM audit_events
-                  WHERE reservation_id = :reservation_id AND operation_id = :operation_id
-                    AND event = :rescued AND detail ->> 'reason' = :died
-                  ORDER BY id DESC LIMIT :before) own)
+                  WHERE reservation_id = (
+                      SELECT code.reservation_id
+                      FROM operations operation JOIN access_codes code ON code.id = access_code_id
+                      WHERE operation.id = :operation_id)
+                    AND operation_id = :operation_id
+                    AND event IN ('generate:rescued', 'revoke:rescued')
+                    AND detail ->> 'reason' = :died
+                  ORDER BY id DESC LIMIT :lost) own)
         )
         SELECT count(DISTINCT worker) AS workers FROM deaths
-        WHERE worker <> :worker
+        WHERE worker IS DISTINCT FROM :worker
           AND worker NOT IN (
               SELECT worker FROM deaths WHERE operation_id = :operation_id AND worker IS NOT NULL)
         """,
-        reservation_id=code.reservation_id,
-        operation_id=operation.id,
-        rescued=f"{operation.kind}:rescued",
-        before=operation.rescues - 1,
-        worker=str(worker_id),
-        died=died,
+        operation_id=operation_id,
+        lost=lost,
+        worker=None if worker_id is None else str(worker_id),
+        died=DIED,
     )
     workers: int = row["workers"]
     return workers
