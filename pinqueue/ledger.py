@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from pinqueue import outcomes
 from pinqueue.db import Database, Run, is_away, run_in
 from pinqueue.lifecycle import CodeState, EventType
+from pinqueue.mutex import NAMESPACE, Mutex
 from pinqueue.store import claims
 from pinqueue.store.claiming import Claimed
 from pinqueue.store.claims import Answers
@@ -37,18 +38,18 @@ class Write(Protocol[A_contra, B_co]):
 class Ledger:
     """Of one worker process. Each method returns once what it says is committed."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, db: Database, mutex: Mutex) -> None:
+        due = partial(claims.due, mutex.ask, namespace=NAMESPACE)
+        self._due: Together[int, claims.Due | None] = Together(due)
         turn = asyncio.Lock()
-        self._due: Together[int, claims.Due | None] = Together(self._find_due, turn)
         self._claim = _Entry(db, claims.claim, turn)
         self._intend = _Entry(db, claims.intend, turn)
         self._accept = _Entry(db, claims.accept, turn)
         self._complete = _Completion(db, turn)
 
-    async def due(self, operation_id: int) -> claims.Due | None:
-        """The operation if it is open and due."""
-        return await self._due.ask(operation_id)
+    def due(self, operation_id: int) -> asyncio.Future[claims.Due | None]:
+        """The operation if it is open and due; for `Mutex.hold`, since its lock is taken, too."""
+        return self._due.begin(operation_id)
 
     async def claim(self, operation_id: int, job_id: int | None) -> Claimed | None:
         """See `claims.claim`."""
@@ -66,9 +67,6 @@ class Ledger:
         """sent → active, and the operation completed; told to whoever asked. False, and nothing of
         it, its acceptance neither, when the window was moved meanwhile."""
         return (await self._complete.write(seen)).fits
-
-    async def _find_due(self, operation_ids: Sequence[int]) -> Sequence[claims.Due | None]:
-        return await claims.due(self._db.at_once, operation_ids)
 
 
 class _Entry(Together[A, B | claims.Elsewhere]):

@@ -1,6 +1,8 @@
 """Advisory locks: one worker at a time on one access code, and one that each worker holds while it
 lives. The server frees them at the moment the worker's process is gone.
 
+The lock of an access code is taken by the statement that finds it: see `claims.due`.
+
 They save double work; they do not by themselves make anything happen once (a worker that is cut off
 keeps working without knowing). The epoch on the operation and the look-up by name do that.
 """
@@ -8,10 +10,9 @@ keeps working without knowing). The epoch on the operation and the look-up by na
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import psycopg
 
@@ -23,7 +24,7 @@ from pinqueue.together import Together
 
 log = logs.get(__name__)
 
-T = TypeVar("T")
+A = TypeVar("A")
 
 KEEP_EVERY = 10.0
 """Seconds, well below the `idle_session_timeout` of LOCKS_LIMITS."""
@@ -32,11 +33,24 @@ NAMESPACE = 0x50510000_00000000  # "PQ": keeps our keys apart from other program
 LIVING = 0x50510004_00000000
 """The same of workers that live, by their id at Procrastinate."""
 
-_EACH = b"FROM unnest(%s::bigint[]) WITH ORDINALITY asked (key, place) ORDER BY place"
-LOCK, UNLOCK = (
-    b"SELECT pg_try_advisory_lock(key) " + _EACH,
-    b"SELECT pg_advisory_unlock(key) " + _EACH,
-)
+LOCK = "SELECT pg_try_advisory_lock(%(key)s)"
+UNLOCK = """
+    SELECT pg_advisory_unlock(key)
+    FROM unnest(%(keys)s::bigint[]) WITH ORDINALITY asked (key, place) ORDER BY place
+"""
+
+
+class Taken(Protocol):
+    """What a statement found, and whether it took the lock of its access code."""
+
+    @property
+    def access_code_id(self) -> int: ...
+
+    @property
+    def alone(self) -> bool: ...
+
+
+T = TypeVar("T", bound=Taken)
 
 
 class Mutex:
@@ -56,29 +70,44 @@ class Mutex:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
         self._living: tuple[psycopg.AsyncConnection[Any], int] | None = None
-        self._locks: Together[int, bool] = Together(partial(self._ask, LOCK))
-        self._unlocks: Together[int, bool] = Together(partial(self._ask, UNLOCK))
+        self._unlocks: Together[int, bool] = Together(self._unlock)
 
     @asynccontextmanager
-    async def hold(self, access_code_id: int) -> AsyncIterator[bool]:
-        """Hold the lock of an access code for the block; yields False when another has it.
+    async def hold(self, taking: asyncio.Future[T | None]) -> AsyncIterator[tuple[T | None, bool]]:
+        """Hold for the block what a statement took that was put to our session by `ask`: yields
+        what it found, None where that was nothing, and whether nobody else has its lock.
 
-        Raises DatabaseUnavailable when the server cannot be asked.
+        Raises what the statement raised.
         """
-        if access_code_id in self._held:
-            yield False
+        found = await _to_the_end(taking)
+        if found is None or not found.alone:
+            yield found, False
             return
-        self._held.add(access_code_id)
+        if found.access_code_id in self._held:  # the session has it twice now
+            await self._release(found.access_code_id)
+            yield found, False
+            return
+        self._held.add(found.access_code_id)
         try:
-            if not await _to_the_end(self._locks.begin(NAMESPACE + access_code_id)):
-                yield False
-                return
-            try:
-                yield True
-            finally:
-                await self._release(access_code_id)
+            yield found, True
         finally:
-            self._held.discard(access_code_id)
+            try:
+                await self._release(found.access_code_id)
+            finally:
+                self._held.discard(found.access_code_id)
+
+    async def ask(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of one statement on the session that holds the locks. Raises DatabaseUnavailable
+        when it cannot be asked, and then holds nothing."""
+        connection = await self._connected()
+        try:
+            cursor = await connection.execute(statement.encode(), parameters)
+            return await cursor.fetchall()
+        except psycopg.Error as error:
+            await connection.close()  # it may have taken locks before it failed
+            if not isinstance(error, psycopg.OperationalError):
+                raise
+            raise DatabaseUnavailable("the connection that holds the locks broke") from error
 
     async def keep(self) -> None:
         """Keep the session, and what it holds, until cancelled."""
@@ -99,12 +128,13 @@ class Mutex:
     async def _live_as(self, worker_id: int) -> None:
         connection = await self._connected()
         if self._living == (connection, worker_id):
-            await self._ask(LOCK, [])  # whether the connection is still there
+            await self.ask("SELECT", {})  # whether the connection is still there
             return
         if self._living is not None and self._living[0] is connection:
             await _to_the_end(self._unlocks.begin(LIVING + self._living[1]))
         # One that we have lost, and the server not yet, may hold it still: then at the next beat.
-        held = await _to_the_end(self._locks.begin(LIVING + worker_id))
+        locking = asyncio.ensure_future(self.ask(LOCK, {"key": LIVING + worker_id}))
+        ((held,),) = await _to_the_end(locking)
         self._living = (connection, worker_id) if held else None
 
     async def close(self) -> None:
@@ -124,14 +154,8 @@ class Mutex:
             # The session is gone and its locks with it: there is nothing left to release.
             log.warning("lock-was-lost", access_code_id=access_code_id, reason=str(error))
 
-    async def _ask(self, query: bytes, keys: Sequence[int]) -> Sequence[bool]:
-        connection = await self._connected()
-        try:
-            cursor = await connection.execute(query, (list(keys),))
-            return [got for (got,) in await cursor.fetchall()]
-        except psycopg.OperationalError as error:
-            await connection.close()
-            raise DatabaseUnavailable("the connection that holds the locks broke") from error
+    async def _unlock(self, keys: Sequence[int]) -> Sequence[bool]:
+        return [freed for (freed,) in await self.ask(UNLOCK, {"keys": list(keys)})]
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         async with self._connecting:
@@ -149,7 +173,7 @@ class Mutex:
             return self._connection
 
 
-async def _to_the_end(running: asyncio.Future[T]) -> T:
+async def _to_the_end(running: asyncio.Future[A]) -> A:
     """What a call gives, also when we are cancelled meanwhile; that strikes at the next await.
 
     The server knows nothing of a cancellation: a lock that it granted to nobody would stay on the

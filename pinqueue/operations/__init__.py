@@ -43,7 +43,7 @@ class Workbench:
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ledger", Ledger(self.db))
+        object.__setattr__(self, "ledger", Ledger(self.db, self.mutex))
 
 
 @dataclass(frozen=True)

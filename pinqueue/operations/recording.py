@@ -14,7 +14,6 @@ from pinqueue.store import access_codes, claiming, operations, stays
 from pinqueue.store.claiming import ClaimedCode
 from pinqueue.store.claims import Accepted, Intent, Seen
 
-
 FRESH = timedelta(seconds=1)
 """How much earlier than a create its intent may be: it is from then that the grace counts."""
 

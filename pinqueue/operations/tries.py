@@ -25,7 +25,7 @@ from pinqueue.lifecycle import CodeState, EventType, OperationKind
 from pinqueue.models import AccessCode, Operation
 from pinqueue.operations import ACTOR, Ring, Workbench
 from pinqueue.schedule import LONGEST_GAP, next_look, next_retry
-from pinqueue.store import access_codes, claiming, operations
+from pinqueue.store import access_codes, claiming, operations, sweeping
 from pinqueue.store.claims import Due
 
 log = logs.get(__name__)
@@ -47,12 +47,8 @@ async def claimed(
 
     However the block ends is recorded, unless the claim was lost meanwhile.
     """
-    operation = await bench.ledger.due(operation_id)
-    if operation is None:
-        yield None
-        return
-    async with _alone(bench, operation):
-        ring = await _claim(bench, operation, job_id)
+    async with _alone(bench, operation_id) as operation:
+        ring = await _claim(bench, operation, job_id) if operation else None
         if ring is None:
             yield None
             return
@@ -68,19 +64,22 @@ async def claimed(
 
 
 @asynccontextmanager
-async def _alone(bench: Workbench, operation: Due) -> AsyncIterator[None]:
-    """No other worker at this access code for the block; and of the operations whose workers died
-    more than once, no other in this process. One of them may have killed them: together it would
-    take the others along time after time, until all of them were quarantined. Raises TryLater.
+async def _alone(bench: Workbench, operation_id: int) -> AsyncIterator[Due | None]:
+    """The operation if it is due, and for the block no other worker at its access code. Of those
+    that may have killed their workers, no other in this process: together one would take the others
+    along time after time, until all of them were quarantined. Raises TryLater.
     """
-    async with bench.mutex.hold(operation.access_code_id) as alone:
+    async with bench.mutex.hold(bench.ledger.due(operation_id)) as (operation, alone):
+        if operation is None:
+            yield None
+            return
         if not alone:
             raise TryLater(
                 f"another worker is at access code {operation.access_code_id}",
                 retry_at=await _in(bench, MUTEX_WAIT),
             )
-        if operation.rescues < SUSPECT_FROM:
-            yield
+        if not await _is_suspect(bench, operation):
+            yield operation
             return
         if bench.suspect.locked():
             raise TryLater(
@@ -88,7 +87,17 @@ async def _alone(bench: Workbench, operation: Due) -> AsyncIterator[None]:
                 retry_at=await _in(bench, SUSPECT_WAIT),
             )
         async with bench.suspect:
-            yield
+            yield operation
+
+
+async def _is_suspect(bench: Workbench, operation: Due) -> bool:
+    """Whether it lost workers more than once in a row, and not as many died without it meanwhile:
+    where somebody kills them all, whoever is tried alone waits for all others."""
+    if operation.rescues < SUSPECT_FROM:
+        return False
+    async with bench.db.transaction() as session:
+        others = await sweeping.died_without_it(session, operation.id, lost=operation.rescues)
+    return operation.rescues > others
 
 
 async def _claim(bench: Workbench, operation: Due, job_id: int | None) -> Ring | None:

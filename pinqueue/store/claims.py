@@ -70,17 +70,26 @@ class Due:
     id: int
     access_code_id: int
     rescues: int
+    alone: bool
+    """Whether the session that asked has the lock of its access code now, or had it before."""
 
 
 _DUE = """
-SELECT id, access_code_id, rescues FROM operations
-WHERE id = ANY(%(ids)s::bigint[]) AND state || '' IN ('waiting', 'active') AND next_at <= now()
+WITH due AS MATERIALIZED (
+    SELECT id, access_code_id, rescues
+    FROM unnest(%(ids)s::bigint[]) asked (id) JOIN operations USING (id)
+    WHERE state || '' IN ('waiting', 'active') AND next_at <= now()
+)
+SELECT *, pg_try_advisory_lock(%(namespace)s + access_code_id) FROM due
 """
 
 
-async def due(run: Run, operation_ids: Sequence[int]) -> Sequence[Due | None]:
-    """None where an alarm has nothing (more) to do."""
-    found = {row[0]: Due(*row) for row in await run(_DUE, {"ids": _array(operation_ids)})}
+async def due(run: Run, operation_ids: Sequence[int], *, namespace: int) -> list[Due | None]:
+    """None where an alarm has nothing (more) to do. The locks of the other access codes are taken,
+    by their ids in that `namespace`, each as often as it is asked for: for a session of
+    `mutex.Mutex`, which sees to it that they are freed."""
+    rows = await run(_DUE, {"ids": _array(operation_ids), "namespace": namespace})
+    found = {row[0]: Due(*row) for row in rows}
     return [found.get(id_) for id_ in operation_ids]
 
 

@@ -27,6 +27,7 @@ from pinqueue.patience import SCHEDULER
 from pinqueue.processes import free_port
 from pinqueue.simulator import Control
 from tests.conftest import PYTHON
+from tests.locking import hold
 from tests.operating import a_worker, book, bring_to, cancel, execute, until
 from tests.wires import Wire
 
@@ -164,7 +165,7 @@ async def test_who_holds_a_lock_is_told_with_for_how_long(
         " WHERE kind = 'generate'",
     )
     held = mutex.Mutex(database_url)
-    async with held.hold(code.id), asked(settings, database_url) as ask:
+    async with hold(held, code.id), asked(settings, database_url) as ask:
         (told,) = (await ask())["locks_held"]
     await held.close()
     assert (told["lock_id"], told["kind"], told["holder"]) == (

@@ -157,7 +157,7 @@ async def test_who_waits_in_vain_for_a_row_takes_none_of_the_others_down(
         await session.execute(
             text("SELECT FROM operations WHERE id = :id FOR UPDATE"), {"id": theirs.id}
         )
-        its = Ledger(hasty)
+        its = Ledger(hasty, bench.mutex)
         answers = await asyncio.gather(
             *(its.claim(id_, None) for id_ in mine), return_exceptions=True
         )
@@ -293,6 +293,58 @@ async def test_each_step_reads_its_own_rows_with_a_hundred_thousand_operations_o
         if step == "claim":
             mine = [await claim_again(bench, claim) for claim in mine]
     assert max(max(counts) for counts in read.values()) <= DOORS * PAGES_A_STEP, read
+
+
+STEPS = ("due", "claim", "intend", "accept", "complete")
+
+
+async def blocks(bench: Workbench) -> int:
+    """How many were looked at so far, by the sessions that keep their plans."""
+    flush = "SELECT pg_stat_force_next_flush()"
+    await bench.db.at_once(flush, {})
+    await bench.mutex.ask(flush, {})
+    count: int = await factories.value(
+        bench.db,
+        "SELECT sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::bigint"
+        " FROM pg_statio_user_tables WHERE relname NOT LIKE 'procrastinate%'",
+    )
+    return count
+
+
+async def walk(bench: Workbench, reservation_id: str) -> dict[str, int]:
+    """An operation from its ring to its end; how many blocks each step looked at."""
+    id_ = (await operation_of(bench, "generate", reservation_id)).id
+    read: dict[str, int] = {}
+    claim: Claimed | None = None
+    for step in STEPS:
+        before = await blocks(bench)
+        if step == "due":
+            async with bench.mutex.hold(bench.ledger.due(id_)) as (_, alone):
+                assert alone
+        elif step == "claim":
+            claim = await bench.ledger.claim(id_, None)
+        elif claim:
+            await written(bench.ledger, step, claim)
+        read[step] = await blocks(bench) - before
+    return read
+
+
+async def test_a_plan_that_was_kept_since_the_tables_were_empty_reads_no_more_than_its_rows(
+    bench: Workbench, ledger: Ledger, database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for table in ("operations", "access_codes", "tries", "locks", "audit_events"):
+            connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
+    for number in range(DOORS - 1):  # a statement is prepared when it was run a few times
+        before = await walk(bench, f"res-{number}")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute(crowd.AHEAD.format(stays=50_000).encode())
+    kept = await bench.db.at_once("SELECT sum(generic_plans) FROM pg_prepared_statements", {})
+    assert kept[0][0] > 0
+    after = await walk(bench, f"res-{DOORS - 1}")
+    # Each index has grown by a level or two.
+    assert max(after[step] - 3 * before[step] for step in STEPS) <= 10, (before, after)
 
 
 async def claim_again(bench: Workbench, claim: Claimed) -> Claimed:

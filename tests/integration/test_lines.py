@@ -23,6 +23,7 @@ from pinqueue.mutex import Mutex
 from pinqueue.operations import Workbench
 from pinqueue.simulator import Control
 from tests.conftest import settings_values
+from tests.locking import hold
 from tests.operating import a_worker, book, code_of, until
 from tests.wires import Wire
 
@@ -100,7 +101,7 @@ async def test_who_waits_for_a_server_that_fell_silent_learns_of_it_and_goes_on(
     db = Database(watched, pool_size=2)
     mutex = Mutex(watched)
     app = ringing.app(watched, concurrency=1, mutex=None)
-    async with app.open_async(), mutex.hold(7) as alone:
+    async with app.open_async(), hold(mutex, 7) as alone:
         assert alone
         await now(db)
         wire.fall_silent()
@@ -109,7 +110,7 @@ async def test_who_waits_for_a_server_that_fell_silent_learns_of_it_and_goes_on(
             await app.job_manager.list_jobs_to_abort_async()
 
         async def take_a_lock() -> None:
-            async with mutex.hold(8):
+            async with hold(mutex, 8):
                 pass
 
         asked = [asyncio.create_task(ask()) for ask in (lambda: now(db), take_a_lock)]
@@ -120,7 +121,7 @@ async def test_who_waits_for_a_server_that_fell_silent_learns_of_it_and_goes_on(
         # What was under way is lost; what begins now is heard. So it is where a route came back.
         wire.fell_silent.clear()
         await now(db)
-        async with mutex.hold(9) as alone:
+        async with hold(mutex, 9) as alone:
             assert alone
         async with asyncio.timeout(20):
             await asyncio.gather(queue_asked, return_exceptions=True)
@@ -166,10 +167,10 @@ async def test_locks_of_a_process_that_asks_no_more_are_freed_by_the_server(
 ) -> None:
     monkeypatch.setitem(lines.LOCKS_LIMITS, "idle_session_timeout", "500ms")
     frozen, other = Mutex(database_url), Mutex(database_url)
-    async with frozen.hold(7):
+    async with hold(frozen, 7):
 
         async def free() -> bool:
-            async with other.hold(7) as alone:
+            async with hold(other, 7) as alone:
                 return alone
 
         assert not await free()
@@ -185,10 +186,10 @@ async def test_a_mutex_that_is_kept_holds_its_locks_for_as_long_as_its_process_w
     monkeypatch.setattr("pinqueue.mutex.KEEP_EVERY", 0.1)
     mutex, other = Mutex(database_url), Mutex(database_url)
     keeping = asyncio.create_task(mutex.keep())
-    async with mutex.hold(7):
+    async with hold(mutex, 7):
         async with db.transaction() as session:
             await session.execute(text("SELECT pg_sleep(1.5)"))
-        async with other.hold(7) as alone:
+        async with hold(other, 7) as alone:
             assert not alone
     keeping.cancel()
     await mutex.close()

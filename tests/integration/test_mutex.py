@@ -11,6 +11,7 @@ import pytest
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.mutex import Mutex
 from tests.conftest import PYTHON
+from tests.locking import hold
 from tests.operating import until
 
 pytestmark = pytest.mark.anyio
@@ -18,9 +19,10 @@ pytestmark = pytest.mark.anyio
 HOLD = """
 import asyncio, sys
 from pinqueue.mutex import Mutex
+from tests.locking import hold
 
 async def main():
-    async with Mutex(sys.argv[1]).hold(7) as alone:
+    async with hold(Mutex(sys.argv[1]), 7) as alone:
         print(alone, flush=True)
         await asyncio.sleep(600)
 
@@ -48,7 +50,7 @@ async def other(database_url: str) -> AsyncIterator[Mutex]:
 
 
 async def free(mutex: Mutex, key: int = 7) -> bool:
-    async with mutex.hold(key) as alone:
+    async with hold(mutex, key) as alone:
         return alone
 
 
@@ -68,7 +70,7 @@ def cut(url: str) -> None:
 
 
 async def test_a_held_lock_is_not_free_for_another_process(mutex: Mutex, other: Mutex) -> None:
-    async with mutex.hold(7) as alone:
+    async with hold(mutex, 7) as alone:
         assert alone
         assert not await free(other)
         assert await free(other, 8), "another code is another lock"
@@ -76,7 +78,7 @@ async def test_a_held_lock_is_not_free_for_another_process(mutex: Mutex, other: 
 
 
 async def test_a_held_lock_is_not_free_for_another_task_of_the_same_process(mutex: Mutex) -> None:
-    async with mutex.hold(7) as alone:
+    async with hold(mutex, 7) as alone:
         assert alone
         assert not await asyncio.create_task(free(mutex))
     assert await free(mutex)
@@ -86,7 +88,7 @@ async def test_an_error_inside_the_block_frees_the_lock(
     mutex: Mutex, other: Mutex, database_url: str
 ) -> None:
     with pytest.raises(RuntimeError):
-        async with mutex.hold(7):
+        async with hold(mutex, 7):
             raise RuntimeError
     assert held(database_url) == 0
     assert await free(other)
@@ -114,7 +116,7 @@ async def test_a_connection_cut_while_a_lock_is_held_does_not_break_the_block(
     mutex: Mutex, other: Mutex, database_url: str
 ) -> None:
     reached_the_end = False
-    async with mutex.hold(7) as alone:
+    async with hold(mutex, 7) as alone:
         assert alone
         cut(database_url)
         assert await free(other), "the server gave it up with the connection"
@@ -146,7 +148,7 @@ async def test_a_task_cancelled_at_any_moment_leaves_no_lock_behind(
     assert await free(mutex)
 
     async def hold_for_a_moment() -> None:
-        async with mutex.hold(7):
+        async with hold(mutex, 7):
             await asyncio.sleep(0.001)
 
     for moment in range(40):
@@ -160,13 +162,13 @@ async def test_a_task_cancelled_at_any_moment_leaves_no_lock_behind(
 
 
 async def test_many_locks_are_held_on_one_connection(mutex: Mutex, database_url: str) -> None:
-    async def hold(key: int, everybody_is_in: asyncio.Barrier) -> bool:
-        async with mutex.hold(key) as alone:
+    async def hold_with_all(key: int, everybody_is_in: asyncio.Barrier) -> bool:
+        async with hold(mutex, key) as alone:
             await everybody_is_in.wait()
             return alone
 
     barrier = asyncio.Barrier(21)
-    tasks = [asyncio.create_task(hold(key, barrier)) for key in range(20)]
+    tasks = [asyncio.create_task(hold_with_all(key, barrier)) for key in range(20)]
     await asyncio.sleep(0)
 
     async def all_held() -> bool:

@@ -16,7 +16,7 @@ from pinqueue.errors import TryLater
 from pinqueue.operations import Workbench
 from pinqueue.reservations import Planner
 from pinqueue.simulator import Control
-from pinqueue.store import access_codes
+from pinqueue.store import access_codes, sweeping
 from tests import factories
 from tests.operating import (
     book,
@@ -222,7 +222,7 @@ async def test_an_operation_whose_job_was_taken_before_its_time_rings_at_its_tim
 async def test_a_job_of_a_worker_that_lives_is_not_rescued(bench: Workbench) -> None:
     """It beats; or its lock is held still, and it was only slow to say so."""
     await book(bench)
-    await taken_by_a_worker(bench, "6 s")
+    await taken_by_a_worker(bench, "4 s")
     assert await sweep.rescue_stalled(bench.db) == 0
     await execute(
         bench.db, "UPDATE procrastinate_workers SET last_heartbeat = now() - '20 s'::interval"
@@ -284,7 +284,7 @@ async def die_together(bench: Workbench, times: int, *, elsewhere: int) -> None:
                     sweep.ACTOR,
                     "generate:rescued",
                     operation_id=0,
-                    reason=sweep.DIED,
+                    reason=sweeping.DIED,
                     worker=next(dead),
                 )
 
@@ -297,6 +297,24 @@ async def test_where_workers_die_as_often_without_it_an_operation_is_not_to_blam
     operation = await operation_of(bench, "generate")
     assert (operation.state, operation.rescues) == ("active", 6)
     assert await ring(bench, "generate") is None
+    assert len(held(prompt)) == 1
+
+
+async def test_what_two_workers_died_at_is_tried_alone(bench: Workbench, prompt: Control) -> None:
+    await book(bench)
+    await die_together(bench, 2, elsewhere=0)
+    async with bench.suspect:  # another one is being tried
+        assert isinstance(await ring(bench, "generate"), TryLater)
+    assert held(prompt) == []
+
+
+async def test_where_workers_die_as_often_without_it_an_operation_waits_for_no_other(
+    bench: Workbench, prompt: Control
+) -> None:
+    await book(bench)
+    await die_together(bench, 2, elsewhere=1)
+    async with bench.suspect:
+        assert await ring(bench, "generate") is None
     assert len(held(prompt)) == 1
 
 
