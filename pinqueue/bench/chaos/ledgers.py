@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from pinqueue.bench.chaos.guests import Guests
-from pinqueue.bench.chaos.havoc import QUARANTINED
+from pinqueue.bench.chaos.havoc import AT_ONCE, QUARANTINED
 from pinqueue.bench.figures import percentile
 from pinqueue.bench.ground import Deployment
 from pinqueue.simulator import Control
@@ -25,8 +25,9 @@ STORY = """
     WHERE reservation_id = :stay AND event NOT LIKE 'reservation:%' ORDER BY at DESC LIMIT 8
 """
 AGAIN = """
-    SELECT extract(epoch FROM following.started_at
-                              - CAST(rescue.detail ->> 'silent_since' AS timestamptz))
+    SELECT rescue.reservation_id AS stay,
+           extract(epoch FROM following.started_at
+                              - CAST(rescue.detail ->> 'silent_since' AS timestamptz)) AS seconds
     FROM audit_events rescue
     CROSS JOIN LATERAL (
         SELECT started_at FROM tries
@@ -102,6 +103,9 @@ AGAIN_WITHIN = {
     "silence-cloud": 100.0,
 }
 """Seconds from the end of a fault until something that began after it is done, at the latest."""
+RUN_AGAIN_WITHIN = 60.0
+"""Seconds from the last sign of life of a worker that died until what it was at is tried again,
+where nothing but processes dies."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ class Verdict:
     """The longest that one of them was there."""
     run_again_seconds: dict[str, float]
     """From the last sign of life of a worker that died to the next try of what it was at."""
+    run_again_late: list[str]
+    """Stays for which that took too long, with what befell them last."""
     late_p99_seconds: float
     overdue: int
     incomplete: list[str]
@@ -162,6 +168,7 @@ class Verdict:
             or self.incomplete
             or self.overwritten
             or self.slow
+            or self.run_again_late
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -183,6 +190,9 @@ async def compare(
     strays = [entry for entry in ever if _is_stray(entry, ours)]
     given = Counter((one["device"], one["pin"]) for one in ever if one not in strays)
     held = [(door, pin["name"]) for door in guests.listings for pin in control.pins(door)]
+    again = await deployment.rows(AGAIN)
+    only_died = {fault for fault, _ in over} <= AT_ONCE
+    late = {one["stay"] for one in again if only_died and one["seconds"] > RUN_AGAIN_WITHIN}
     return Verdict(
         operations=int(await deployment.value("SELECT count(*) FROM operations")),
         lost=[await _story(deployment, stay) for stay in sorted(guests.taken.keys() - done)],
@@ -194,7 +204,8 @@ async def compare(
         ],
         strays=len(strays),
         stray_seconds=max([round(_held_for(entry), 1) for entry in strays], default=0.0),
-        run_again_seconds=_spread(await deployment.column(AGAIN)),
+        run_again_seconds=_spread([float(one["seconds"]) for one in again]),
+        run_again_late=[await _story(deployment, stay) for stay in sorted(late)],
         late_p99_seconds=round(await deployment.value(LATE), 1),
         overdue=int(await deployment.value(OVERDUE)),
         incomplete=await _told(deployment, INCOMPLETE, stays=sorted(guests.taken)),
