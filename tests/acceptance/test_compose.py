@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.acceptance.containers import BASE, CHECKOUT, Town, docker, inspect, kill, town
+from tests.acceptance.containers import BASE, CHECKOUT, Town, docker, inspect, kill, run, town
 from tests.acceptance.processes import post, stay, until
 from tests.pages import blocks, filled, text_of
 
@@ -66,7 +66,7 @@ def test_a_key_is_made_and_a_door_is_looked_at_as_the_pages_say(
     assert here.typed(key, folder).startswith("pq_")
     assert post(here.url, stay("res-seen", -60, 86400), secret=secret).status_code == 200
     here.reach("active", "res-seen")
-    _, look, _ = blocks(PAGE)
+    _, look, *_ = blocks(PAGE)
     port = {"localhost:7777": f"localhost:{here.simulator_port}"}
     assert here.pin("res-seen") in here.typed(filled(look, port), folder)
 
@@ -262,6 +262,31 @@ def test_a_secret_may_lie_in_a_file_as_the_page_says(here: Town, folder: Path) -
         secret = other.set_up()
         assert post(other.url, stay("res-1", -60, 86400), secret=secret).status_code == 200
         other.reach("active", "res-1")
+
+
+def test_an_upgrade_as_the_page_says_brings_the_new_version_and_keeps_what_was_taken(
+    folder: Path,
+) -> None:
+    maker, place = folder / "maker", folder / "place"
+    for source, clone in ((CHECKOUT, maker), (maker, place)):
+        run("git", "clone", "--quiet", str(source), str(clone))
+    with town(place, (place / "compose.yaml",), IMAGE="pinqueue-upgraded") as here:
+        here.up("--build")
+        secret = here.set_up()
+        assert post(here.url, stay("res-1", -60, 86400), secret=secret).status_code == 200
+        here.reach("active", "res-1")
+        pin = here.pin("res-1")
+        about = maker / "pyproject.toml"
+        about.write_text(re.sub('(?m)^version = ".*"$', 'version = "999.0"', about.read_text()))
+        who = ("-c", "user.name=maker", "-c", "user.email=maker@localhost")
+        run("git", "-C", str(maker), *who, "commit", "--quiet", "--all", "--message=Release 999.0")
+        (upgrade,) = [block for block in blocks(PAGE) if "git pull" in block]
+        here.typed(upgrade, place)
+        here.answers()
+        assert here.pinqueue("--version") == "pinqueue 999.0"
+        assert here.pin("res-1") == pin
+        assert post(here.url, stay("res-2", -60, 86400), secret=secret).status_code == 200
+        here.reach("active", "res-2")
 
 
 def test_a_database_elsewhere_takes_the_place_of_the_one_beside_it(folder: Path) -> None:

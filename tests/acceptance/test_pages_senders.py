@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -15,6 +18,7 @@ from pinqueue.fetchers import Api
 from pinqueue.models import SOURCE_KINDS
 from pinqueue.simulator import Control
 from tests.acceptance.processes import House, until
+from tests.conftest import PYTHON
 from tests.pages import ROOT, blocks, commands, filled, text_of
 from tests.senders import cloudbeds, hostaway, lodgify, smoobu, stays
 from tests.senders.each import SENDERS, Json, as_bytes
@@ -133,3 +137,19 @@ def test_the_tests_that_a_new_sender_is_to_have_are_there_for_each(kind: str) ->
     named = re.findall(r"tests/\S+", line.replace("NAME", kind))
     assert len(named) == 4
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_tests_of_a_sender_are_run_as_the_page_says() -> None:
+    (line,) = blocks(ADDING)
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        ["sh", "-c", line.replace("NAME", "smoobu")],
+        cwd=ROOT,
+        env=ours | {"PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 50

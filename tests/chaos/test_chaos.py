@@ -86,7 +86,6 @@ def insist_on_once(verdict: dict[str, Any], strikes: int) -> None:
     [
         pytest.param(10, ["failover"], id="10 failovers"),
         pytest.param(6, ["silence-database", "silence-cloud"], id="6 silent networks"),
-        pytest.param(40, [], id="all faults"),
     ],
 )
 def test_r5_whatever_is_killed_each_pin_is_on_its_door_once_and_comes_off(
@@ -95,6 +94,14 @@ def test_r5_whatever_is_killed_each_pin_is_on_its_door_once_and_comes_off(
     insist_on_once(
         chaos(f"--strikes={strikes}", *(f"--fault={fault}" for fault in faults)), strikes
     )
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("line", blocks("README.md#break-it")[0].splitlines())
+def test_r5_what_the_readme_has_typed_loses_and_doubles_nothing(line: str) -> None:
+    verdict = chaos(*shlex.split(line, comments=True)[3:])
+    insist_on_once(verdict, sum(verdict["struck"].values()))
 
 
 @pytest.mark.slow
