@@ -68,8 +68,10 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
 def set_up(*, level: str = "INFO") -> None:
     """Send this process's log lines to standard error, as JSON; raises ConfigInvalid."""
-    # Nothing of ours is in a line of a process, a thread or a task, so they are not asked for each.
+    # No line of ours names a process, a thread or a place in the code, so none is looked for: see
+    # "Optimization" in Python's logging how-to.
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
+    vars(logging)["_srcfile"] = None
     root = logging.getLogger()
     try:
         root.setLevel(level.upper())
