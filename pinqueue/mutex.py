@@ -26,8 +26,8 @@ log = logs.get(__name__)
 
 A = TypeVar("A")
 
-KEEP_EVERY = 10.0
-"""Seconds, well below the `idle_session_timeout` of LOCKS_LIMITS."""
+KEEP_EVERY = 2.0
+"""Seconds: as often as a worker beats, well below the `idle_session_timeout` of LOCKS_LIMITS."""
 FREE_WITHIN = 2.0
 NAMESPACE = 0x50510000_00000000  # "PQ": keeps our keys apart from other programs' in the database
 LIVING = 0x50510004_00000000
@@ -70,6 +70,8 @@ class Mutex:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
         self._living: tuple[psycopg.AsyncConnection[Any], int] | None = None
+        self._worker_id: int | None = None
+        self._beating = asyncio.Lock()
         self._unlocks: Together[int, bool] = Together(self._unlock)
 
     @asynccontextmanager
@@ -110,20 +112,25 @@ class Mutex:
             raise DatabaseUnavailable("the connection that holds the locks broke") from error
 
     async def keep(self) -> None:
-        """Keep the session, and what it holds, until cancelled."""
+        """Keep the session, and that this worker lives, until cancelled: also while nobody beats
+        for it, as when Procrastinate's worker has lost its listener and waits for what runs."""
         while True:
             await asyncio.sleep(KEEP_EVERY)
-            if (connection := self._connection) is not None:
-                with suppress(psycopg.OperationalError):  # the next who needs it connects anew
-                    await connection.execute("SELECT")
+            with suppress(DatabaseUnavailable):  # the next who needs it connects anew
+                if self._worker_id is not None:
+                    await self.live_as(self._worker_id)
+                elif self._connection is not None:
+                    await self.ask("SELECT", {})
 
     async def live_as(self, worker_id: int) -> None:
         """Hold the lock that says that this worker lives: to be called at each of its heartbeats,
         since the connection may have broken meanwhile. Raises DatabaseUnavailable."""
-        try:
-            await self._live_as(worker_id)
-        except DatabaseUnavailable:
-            await self._live_as(worker_id)  # on a connection that is new
+        self._worker_id = worker_id
+        async with self._beating:
+            try:
+                await self._live_as(worker_id)
+            except DatabaseUnavailable:
+                await self._live_as(worker_id)  # on a connection that is new
 
     async def _live_as(self, worker_id: int) -> None:
         connection = await self._connected()

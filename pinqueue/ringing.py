@@ -334,9 +334,11 @@ class Ringer(JobManager):
 
     async def _settle(self) -> None:
         """Before the worker ends."""
-        await self._give_back()
-        if self._ending:
-            await asyncio.wait(self._ending, timeout=SETTLE_WITHIN)
+        try:
+            await self._give_back()
+        finally:
+            if self._ending:
+                await asyncio.wait(self._ending, timeout=SETTLE_WITHIN)
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         """Also when the connection breaks at that very moment.
@@ -354,7 +356,7 @@ class Ringer(JobManager):
             end = self._ends.begin((job.id, status))
             if job.lock is not None:
                 await end
-            elif not end.done():
+            else:
                 self._ending.add(end)
                 end.add_done_callback(self._ended)
         finally:
@@ -363,7 +365,7 @@ class Ringer(JobManager):
     def _ended(self, end: asyncio.Future[None]) -> None:
         self._ending.discard(end)
         if not end.cancelled() and (error := end.exception()) is not None:
-            log.warning("job-end-not-written", reason=str(error))
+            log.error("job-end-given-up", reason=str(error))
 
     async def retry_job(self, job: Job, *args: Any, **kwargs: Any) -> None:
         """The same of a job that is to ring again."""

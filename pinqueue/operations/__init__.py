@@ -39,7 +39,7 @@ class Workbench:
     """How long a call whose answer was lost may still take effect."""
     metrics: Metrics = field(default_factory=Metrics)
     suspect: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while an operation rings whose last worker died."""
+    """Held while an operation rings that may have killed its last workers."""
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:

@@ -19,7 +19,8 @@ from pinqueue.store.claiming import ClaimedCode
 T = TypeVar("T")
 SURE_FOR = timedelta(seconds=10)
 """How long a claim is trusted to be ours. With the ten seconds that a call may take it stays below
-the time after which a silent worker is taken for dead."""
+the time after which a worker that stands still is taken for dead. Who takes over from one that lost
+its lock does so sooner, and waits until what was intended can have no effect any more."""
 SOON = timedelta(minutes=1)
 """The start that is asked for where the lock's cloud calls now the past."""
 
@@ -57,10 +58,10 @@ async def insist_ours(bench: Workbench, ring: Ring) -> None:
     """Before a call that changes the lock: nobody took the operation over while we stood still.
 
     A process that is stopped for a minute, and goes on just here, would make a PIN that nobody asks
-    for any more. It is dead to others after `sweep.DEAD_AFTER`, so what was ours a few seconds ago
+    for any more. It is dead to others after `sweep.SILENCE`, so what was ours a few seconds ago
     still is; else the row is asked, until its answer is no older than that. Raises StateChanged.
     """
-    sure_at = ring.claimed_on
+    sure_at = ring.claim.asked_on
     while time.monotonic() - sure_at > SURE_FOR.total_seconds():
         sure_at = time.monotonic()
         async with bench.db.transaction() as session:

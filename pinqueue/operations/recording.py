@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from datetime import timedelta
 
 from pinqueue import codes, outcomes, reservations, store
 from pinqueue.errors import LockFull, TryLater
@@ -14,15 +14,15 @@ from pinqueue.store import access_codes, claiming, operations, stays
 from pinqueue.store.claiming import ClaimedCode
 from pinqueue.store.claims import Accepted, Intent, Seen
 
-FRESH = timedelta(seconds=1)
-"""How much earlier than a create its intent may be: it is from then that the grace counts."""
+FRESH = 1.0
+"""Seconds that a claim may be old which intends a create: it is from then that the grace counts."""
 
 
 async def record_intent(bench: Workbench, ring: Ring, pin_hash: str) -> None:
     """Before a create: should no answer come, whoever looks next knows of it. A first try knows it
     from its claim."""
     code, now = ring.code, ring.now()
-    if ring.claim.intends and now - ring.claim.now < FRESH:
+    if ring.claim.intends and time.monotonic() - ring.claim.asked_on < FRESH:
         code.create_in_doubt_since = ring.claim.now
         return
     intended = await bench.ledger.intend(Intent(ring.claim, now, pin_hash))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,8 +32,10 @@ from pinqueue.store.claims import Due
 log = logs.get(__name__)
 
 MUTEX_WAIT = timedelta(seconds=2)
-SUSPECT_FROM, SUSPECT_WAIT = 2, timedelta(seconds=1)
-"""Rescues. One death says little; who was there when a second worker died is tried alone."""
+SUSPECT_FROM, ALONE_FROM = 2, 10
+"""Rescues. One death says little; who was there when a second worker died is tried alone, unless as
+many died without it. After so many it is whoever else dies: two that kill speak for each other."""
+SUSPECT_WAIT = timedelta(seconds=1)
 BUSY_WAIT = timedelta(seconds=2)
 CLOUD_GAP = timedelta(minutes=1)
 """At most, before a cloud that is away is asked again: that costs no lock any battery, and when it
@@ -57,6 +60,9 @@ async def claimed(
         except StateChanged as overtaken:
             await _end_try(bench, ring, "overtaken", str(overtaken))
             _tell_end(bench, ring, "overtaken", reason=str(overtaken))
+        except asyncio.CancelledError:  # this worker stops: another may have it at once
+            await _forget_intent(bench, ring)
+            raise
         except (TryLater, LockError) as error:
             await _record_not_done(bench, ring, error)
         else:
@@ -97,7 +103,7 @@ async def _is_suspect(bench: Workbench, operation: Due) -> bool:
         return False
     async with bench.db.transaction() as session:
         others = await sweeping.died_without_it(session, operation.id, lost=operation.rescues)
-    return operation.rescues > others
+    return operation.rescues > min(others, ALONE_FROM)
 
 
 async def _claim(bench: Workbench, operation: Due, job_id: int | None) -> Ring | None:
@@ -161,8 +167,8 @@ async def _record_not_done(bench: Workbench, ring: Ring, error: TryLater | LockE
     try:
         async with bench.db.transaction() as session:
             operation, code = await claiming.hold_claim(session, ring.claim)
-            if ring.claim.intends and ring.code.create_in_doubt_since is None:
-                code.create_in_doubt_since = None  # it did not come to the create
+            if _came_to_nothing(ring):
+                code.create_in_doubt_since = None
             retry_at = _retry_at(bench, ring, operation, code, error)
             if isinstance(error, PinRejected) and retry_at is not None:
                 await codes.replace_pin(session, bench.planner.sealer, ACTOR, code)
@@ -251,6 +257,19 @@ def _counts(error: TryLater | LockError) -> bool:
 async def _end_try(bench: Workbench, ring: Ring, outcome: str, error: str) -> None:
     async with bench.db.transaction() as session:
         await claiming.end_try(session, ring.claim, outcome, error)
+    await _forget_intent(bench, ring)
+
+
+async def _forget_intent(bench: Workbench, ring: Ring) -> None:
+    """Or whoever comes next would wait until what was never asked for can have no effect."""
+    if _came_to_nothing(ring):
+        async with bench.db.transaction() as session:
+            await claiming.forget_intent(session, ring.claim)
+
+
+def _came_to_nothing(ring: Ring) -> bool:
+    """Whether a create was intended with the claim, and it did not come to that."""
+    return ring.claim.intends and ring.code.create_in_doubt_since is None
 
 
 def _tell_start(bench: Workbench, ring: Ring) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import time
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TypeVar
 
@@ -60,7 +61,7 @@ class ClaimedCode:
 
 
 def _plain(kind: type[P], row: Base) -> P:
-    return kind(**{field.name: getattr(row, field.name) for field in fields(kind)})
+    return kind(**{column.name: getattr(row, column.name) for column in fields(kind)})
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,9 @@ class Claimed:
     now: datetime
     intends: bool = False
     """Whether a create was intended with it, which the code as it was does not tell yet."""
+    asked_on: float = field(default_factory=time.monotonic)
+    """Our clock when it was asked for: a process that stood still while it was answered must not
+    take it for fresh."""
 
 
 async def claim_operation(
@@ -144,6 +148,15 @@ async def hold_claim(session: Session, claim: Claimed) -> tuple[Operation, Acces
     if operation is None:
         raise StateChanged(f"operation {claim.operation.id} was taken over or is no longer wanted")
     return operation, code
+
+
+async def forget_intent(session: Session, claim: Claimed) -> None:
+    """Of a claim that did not come to its create, unless somebody intended another meanwhile."""
+    await session.execute(
+        update(AccessCode)
+        .where(AccessCode.id == claim.code.id, AccessCode.create_in_doubt_since == claim.now)
+        .values(create_in_doubt_since=None)
+    )
 
 
 async def end_try(session: Session, claim: Claimed, outcome: str, error: str | None = None) -> None:

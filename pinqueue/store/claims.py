@@ -6,6 +6,7 @@ that no other waits for it; it is asked for again alone, and then waited for (`p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -89,8 +90,10 @@ async def due(run: Run, operation_ids: Sequence[int], *, namespace: int) -> list
     by their ids in that `namespace`, each as often as it is asked for: for a session of
     `mutex.Mutex`, which sees to it that they are freed."""
     rows = await run(_DUE, {"ids": _array(operation_ids), "namespace": namespace})
-    found = {row[0]: Due(*row) for row in rows}
-    return [found.get(id_) for id_ in operation_ids]
+    found: dict[int, list[Due]] = {id_: [] for id_ in operation_ids}
+    for row in rows:
+        found[row[0]].append(Due(*row))
+    return [found[id_].pop() if found[id_] else None for id_ in operation_ids]
 
 
 @dataclass(frozen=True)
@@ -180,12 +183,13 @@ async def claim(run: Run, asked: Sequence[Ask], *, patient: bool) -> Answers[Cla
     """Take operations, each with a new epoch, and move their codes to where they are worked on.
     Whoever held one with an older epoch can from now on record nothing.
 
-    With the first try of a code its create is intended, so that nothing is to be written down
-    between the look at its door and the create.
+    With the first try of a code that is hashed, and before whom nobody waits for a place on the
+    lock, its create is intended: nothing is to be written down between the look and the create.
 
     None for one that is closed, or not due any more; and for a revoke that has to cancel a generate
     operation first, or whose code was never begun: `claiming.claim_operation` is for that.
     """
+    asked_on = time.monotonic()
     rows = await run(
         _CLAIM[patient],
         {
@@ -194,12 +198,12 @@ async def claim(run: Run, asked: Sequence[Ask], *, patient: bool) -> Answers[Cla
             "revocable": _array([*sources_of(CodeState.REVOKING), CodeState.REVOKING]),
         },
     )
-    found = {row[0]: _claimed(*row[1:]) for row in rows}
+    found = {row[0]: _claimed(asked_on, *row[1:]) for row in rows}
     return [found.get(one.operation_id) for one in asked]
 
 
 def _claimed(
-    elsewhere: bool, so: bool, intends: bool, now: datetime, *columns: Any
+    asked_on: float, elsewhere: bool, so: bool, intends: bool, now: datetime, *columns: Any
 ) -> Claimed | Elsewhere | None:
     """The rows, which were read and locked before they were written, as they are now."""
     if elsewhere:
@@ -215,7 +219,7 @@ def _claimed(
     elif code.state in (CodeState.SCHEDULED, CodeState.FAILED):
         code.state = CodeState.GENERATING
     device_id, protocol = columns[-2:]
-    return Claimed(operation, code, device_id, protocol, now, intends)
+    return Claimed(operation, code, device_id, protocol, now, intends, asked_on)
 
 
 # Recording what came of a claim, while it is ours

@@ -79,8 +79,13 @@ async def test_a_claim_gives_the_rows_as_they_are_in_the_database(
     (first, *_) = await claimed(bench)
     async with bench.db.transaction() as session:
         operation, code = await claiming.hold_claim(session, first)
-        for given, kept in ((first.operation, operation), (first.code, code)):
-            assert asdict(given) == {name: getattr(kept, name) for name in asdict(given)}
+        intended = {"create_in_doubt_since": first.now}  # as `intends` tells
+        for given, kept in (
+            (asdict(first.operation), operation),
+            (asdict(first.code) | intended, code),
+        ):
+            assert given == {name: getattr(kept, name) for name in given}
+    assert first.intends
 
 
 async def test_who_finds_a_code_in_other_hands_waits_for_it_and_nobody_else_does(

@@ -184,6 +184,27 @@ async def test_a_list_that_cannot_be_read_creates_nothing(
     assert (creates(prompt), (await code_of(bench)).create_in_doubt_since) == (0, None)
 
 
+async def test_a_worker_told_to_stop_in_its_first_look_leaves_nothing_in_doubt(
+    bench: Workbench, prompt: Control
+) -> None:
+    await book(bench)
+    prompt.fault("slow", LIST, seconds=30)
+    stopping = asyncio.create_task(ring(bench, "generate"))
+
+    async def looking() -> bool:
+        return any(fault["struck"] for fault in prompt.faults())
+
+    await until(looking)
+    assert (await code_of(bench)).create_in_doubt_since is not None
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert (await code_of(bench)).create_in_doubt_since is None
+    prompt.clear_faults()
+    assert await ring(bench, "generate") is None
+    assert len(held(prompt)) == 1
+
+
 async def test_f24_a_worker_that_died_after_its_create_leaves_a_pin_that_the_next_one_adopts(
     bench: Workbench, prompt: Control
 ) -> None:

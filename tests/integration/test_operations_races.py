@@ -13,6 +13,7 @@ from pinqueue.errors import TryLater
 from pinqueue.operations import Ring, Workbench, door, generating
 from pinqueue.simulator import Control
 from pinqueue.store import stays
+from pinqueue.store.claiming import Claimed
 from tests import factories
 from tests.operating import (
     CREATE,
@@ -95,6 +96,8 @@ async def test_a_worker_that_lost_its_claim_before_its_create_creates_nothing(
     stalled = asyncio.create_task(ring(zombie, "generate"))
     await struck(prompt)
     assert lose_mutexes(database_url) == 1
+    assert isinstance(await ring(rescuer, "generate"), TryLater), "it may be at its create by now"
+    await grace_is_over(rescuer)
     assert await ring(rescuer, "generate") is None
     before = await everything(rescuer)
     assert await stalled is None
@@ -102,8 +105,25 @@ async def test_a_worker_that_lost_its_claim_before_its_create_creates_nothing(
     assert (creates(prompt), len(held(prompt))) == (1, 1)
     assert await factories.rows(rescuer.db, TRIES) == [
         {"epoch": 1, "outcome": "rescued"},
-        {"epoch": 2, "outcome": "completed"},
+        {"epoch": 2, "outcome": "later"},
+        {"epoch": 3, "outcome": "completed"},
     ]
+
+
+async def test_a_worker_that_lost_its_claim_before_its_create_leaves_nothing_in_doubt(
+    benches: Benches, prompt: Control, database_url: str
+) -> None:
+    zombie, rescuer = benches
+    await book(zombie)
+    prompt.fault("slow", LIST, seconds=1.5)
+    stalled = asyncio.create_task(ring(zombie, "generate"))
+    await struck(prompt)
+    lose_mutexes(database_url)
+    assert isinstance(await ring(rescuer, "generate"), TryLater)
+    assert await stalled is None
+    assert (await code_of(rescuer)).create_in_doubt_since is None
+    assert await ring(rescuer, "generate") is None
+    assert (creates(prompt), len(held(prompt))) == (1, 1)
 
 
 async def test_a_worker_that_lost_its_claim_during_its_create_leaves_one_pin_and_changes_no_row(
@@ -153,6 +173,7 @@ async def test_a_failure_of_a_worker_that_lost_its_claim_changes_no_row(
     stalled = asyncio.create_task(ring(zombie, "generate"))
     await struck(prompt)
     lose_mutexes(database_url)
+    await grace_is_over(rescuer)
     assert await ring(rescuer, "generate") is None
     before = await everything(rescuer)
     assert await stalled is None
@@ -238,7 +259,7 @@ async def test_r5b_a_worker_that_stood_still_right_before_a_call_does_not_make_i
         if bench is frozen:
             standing.set()
             await goes_on.wait()
-            rung = replace(rung, claimed_on=rung.claimed_on - 60)
+            rung = replace(rung, claim=replace(rung.claim, asked_on=rung.claim.asked_on - 60))
         await insist(bench, rung)
 
     monkeypatch.setattr(door, "insist_ours", stand_still)
@@ -256,3 +277,31 @@ async def test_r5b_a_worker_that_stood_still_right_before_a_call_does_not_make_i
     assert held(prompt) == []
     assert performed(prompt, "POST", "/temp-password") == (1 if write == "create" else 0)
     assert performed(prompt, "DELETE") == 1
+
+
+async def test_r5b_a_worker_that_stood_still_while_its_claim_was_answered_makes_no_pin(
+    benches: Benches, prompt: Control, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its create was intended with the claim: it may have been waited for, and given up, since."""
+    frozen, other = benches
+    await book(frozen)
+    standing, goes_on, claim = asyncio.Event(), asyncio.Event(), frozen.ledger.claim
+
+    async def stand_still(operation_id: int, job_id: int | None) -> Claimed | None:
+        claimed = await claim(operation_id, job_id)
+        assert claimed
+        assert claimed.intends
+        standing.set()
+        await goes_on.wait()
+        return replace(claimed, asked_on=claimed.asked_on - 60)
+
+    monkeypatch.setattr(frozen.ledger, "claim", stand_still)
+    running = asyncio.create_task(ring(frozen, "generate"))
+    await standing.wait()
+    lose_mutexes(database_url)
+    await grace_is_over(other)
+    await cancel(other)
+    assert await ring(other, "revoke") is None
+    goes_on.set()
+    assert await running is None
+    assert (held(prompt), creates(prompt)) == ([], 0)
