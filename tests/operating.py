@@ -112,15 +112,17 @@ async def book(
     *,
     starts_in: timedelta = timedelta(minutes=30),
     lasts: timedelta = timedelta(days=2),
+    hashed: bool = True,
 ) -> AccessCode:
-    """A stay behind one lock that begins within the lead: its generate is due at once. It is hashed
-    already, as though it had been booked a while ago."""
+    """A stay behind one lock that begins within the lead: its generate is due at once. Its PIN is
+    `hashed` already, as though it had been booked a while ago."""
     if not await factories.rows(bench.db, "SELECT id FROM listings WHERE id = :id", id=lock):
         await factories.add_listing(bench.db, lock, {lock: PROTOCOLS.get(lock, "zigbee")})
     await tell(bench, reservation_id, lock, starts_in=starts_in, lasts=lasts)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealing, "BCRYPT_ROUNDS", 4)  # its cost is not the matter here
-        await hashing.hash_ahead(bench.db, bench.planner.sealer, rest=0)
+    if hashed:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sealing, "BCRYPT_ROUNDS", 4)  # its cost is not the matter here
+            await hashing.hash_ahead(bench.db, bench.planner.sealer, rest=0)
     return await code_of(bench, reservation_id)
 
 

@@ -27,7 +27,7 @@ async def hash_of(bench: Workbench, reservation_id: str) -> str | None:
 
 
 async def test_a_planned_pin_is_hashed_once_and_the_hash_proves_it(bench: Workbench) -> None:
-    pin = digits(bench, await book(bench))
+    pin = digits(bench, await book(bench, hashed=False))
     assert await hash_ahead(bench) == 1
     code = await code_of(bench)
     assert code.pin_hash is not None
@@ -37,7 +37,7 @@ async def test_a_planned_pin_is_hashed_once_and_the_hash_proves_it(bench: Workbe
 
 async def test_the_nearest_stays_pin_is_hashed_first(bench: Workbench) -> None:
     for name, hours in {"third": 30, "first": 1, "second": 5}.items():
-        await book(bench, f"lock{hours}", name, starts_in=timedelta(hours=hours))
+        await book(bench, f"lock{hours}", name, starts_in=timedelta(hours=hours), hashed=False)
     assert await hash_ahead(bench, most=2) == 2
     assert await hash_of(bench, "first")
     assert await hash_of(bench, "second")
@@ -47,7 +47,7 @@ async def test_the_nearest_stays_pin_is_hashed_first(bench: Workbench) -> None:
 async def test_a_pin_that_is_replaced_meanwhile_does_not_get_the_hash_of_the_old_one(
     bench: Workbench,
 ) -> None:
-    code = await book(bench)
+    code = await book(bench, hashed=False)
     old = bytes(code.pin_sealed or b"")
     async with bench.db.transaction() as session:
         now = await store.now(session)
@@ -58,8 +58,8 @@ async def test_a_pin_that_is_replaced_meanwhile_does_not_get_the_hash_of_the_old
 
 
 async def test_a_pin_that_no_key_opens_keeps_no_other_from_its_hash(bench: Workbench) -> None:
-    await book(bench, "lock1", "sealed elsewhere", starts_in=timedelta(minutes=5))
-    await book(bench, "lock2", "fine")
+    await book(bench, "lock1", "sealed elsewhere", starts_in=timedelta(minutes=5), hashed=False)
+    await book(bench, "lock2", "fine", hashed=False)
     other = Sealer(["YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE="], "another pepper")
     code = await code_of(bench, "sealed elsewhere")
     await execute(
@@ -73,7 +73,7 @@ async def test_a_pin_that_no_key_opens_keeps_no_other_from_its_hash(bench: Workb
 
 
 async def test_what_is_due_uses_the_hash_that_is_there(bench: Workbench, prompt: Control) -> None:
-    await book(bench)
+    await book(bench, hashed=False)
     await hash_ahead(bench)
     before = await hash_of(bench, "res-1")
     assert await ring(bench, "generate") is None
@@ -81,7 +81,7 @@ async def test_what_is_due_uses_the_hash_that_is_there(bench: Workbench, prompt:
 
 
 async def test_a_worker_hashes_what_is_booked_ahead(settings: Settings, bench: Workbench) -> None:
-    await book(bench, starts_in=timedelta(days=60))
+    await book(bench, starts_in=timedelta(days=60), hashed=False)
 
     async def is_hashed() -> bool:
         return await hash_of(bench, "res-1") is not None
