@@ -140,7 +140,7 @@ def test_the_tests_that_a_new_sender_is_to_have_are_there_for_each(kind: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_tests_of_a_sender_are_run_as_the_page_says() -> None:
     (line,) = blocks(ADDING)
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
