@@ -29,6 +29,7 @@ from tests.operating import (
     operation_of,
     put_on_door,
     ring,
+    struck,
     taken_by_a_worker,
     until,
 )
@@ -105,11 +106,7 @@ async def test_an_operation_that_was_cancelled_under_way_is_counted_as_overtaken
     await book(bench)
     prompt.fault("slow", CREATE, seconds=0.5)
     ringing = asyncio.create_task(ring(bench, "generate"))
-
-    async def create_is_out() -> bool:
-        return all(fault["struck"] for fault in await asyncio.to_thread(prompt.faults))
-
-    await until(create_is_out)
+    await struck(prompt)
     await cancel(bench)
     assert await ringing is None
     found = await scraped(bench.db, bench.metrics)

@@ -31,6 +31,7 @@ from tests.operating import (
     performed,
     put_on_door,
     ring,
+    struck,
     tell,
     until,
     window_of,
@@ -190,11 +191,7 @@ async def test_a_worker_told_to_stop_in_its_first_look_leaves_nothing_in_doubt(
     await book(bench)
     prompt.fault("slow", LIST, seconds=30)
     stopping = asyncio.create_task(ring(bench, "generate"))
-
-    async def looking() -> bool:
-        return any(fault["struck"] for fault in prompt.faults())
-
-    await until(looking)
+    await struck(prompt)
     assert (await code_of(bench)).create_in_doubt_since is not None
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):

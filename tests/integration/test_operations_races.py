@@ -49,6 +49,16 @@ def lose_mutexes(url: str) -> int:
     return len(cut)
 
 
+async def cut_off(
+    worker: Workbench, kind: str, prompt: Control, url: str
+) -> asyncio.Task[Exception | None]:
+    """A ring that lost its locks while its call was out."""
+    ringing = asyncio.create_task(ring(worker, kind))
+    await struck(prompt)
+    assert lose_mutexes(url) == 1
+    return ringing
+
+
 @pytest.mark.parametrize("kind", ["generate", "revoke"])
 async def test_of_two_workers_that_ring_at_once_one_acts(
     benches: Benches, prompt: Control, kind: str
@@ -93,9 +103,7 @@ async def test_a_worker_that_lost_its_claim_before_its_create_creates_nothing(
     zombie, rescuer = benches
     await book(zombie)
     prompt.fault("slow", LIST, seconds=1.5)
-    stalled = asyncio.create_task(ring(zombie, "generate"))
-    await struck(prompt)
-    assert lose_mutexes(database_url) == 1
+    stalled = await cut_off(zombie, "generate", prompt, database_url)
     assert isinstance(await ring(rescuer, "generate"), TryLater), "it may be at its create by now"
     await grace_is_over(rescuer)
     assert await ring(rescuer, "generate") is None
@@ -116,9 +124,7 @@ async def test_a_worker_that_lost_its_claim_before_its_create_leaves_nothing_in_
     zombie, rescuer = benches
     await book(zombie)
     prompt.fault("slow", LIST, seconds=1.5)
-    stalled = asyncio.create_task(ring(zombie, "generate"))
-    await struck(prompt)
-    lose_mutexes(database_url)
+    stalled = await cut_off(zombie, "generate", prompt, database_url)
     assert isinstance(await ring(rescuer, "generate"), TryLater)
     assert await stalled is None
     assert (await code_of(rescuer)).create_in_doubt_since is None
@@ -132,9 +138,7 @@ async def test_a_worker_that_lost_its_claim_during_its_create_leaves_one_pin_and
     zombie, rescuer = benches
     await book(zombie)
     prompt.fault("slow", CREATE, seconds=1.0)
-    stalled = asyncio.create_task(ring(zombie, "generate"))
-    await struck(prompt)
-    lose_mutexes(database_url)
+    stalled = await cut_off(zombie, "generate", prompt, database_url)
     assert isinstance(await ring(rescuer, "generate"), TryLater)
     before = await everything(rescuer)
     assert await stalled is None
@@ -154,9 +158,7 @@ async def test_a_worker_that_lost_its_claim_during_its_removal_changes_no_row(
     await put_on_door(zombie, prompt)
     await cancel(zombie)
     prompt.fault("slow", DELETE, seconds=1.0)
-    stalled = asyncio.create_task(ring(zombie, "revoke"))
-    await struck(prompt)
-    lose_mutexes(database_url)
+    stalled = await cut_off(zombie, "revoke", prompt, database_url)
     assert await ring(rescuer, "revoke") is None
     before = await everything(rescuer)
     assert await stalled is None
@@ -170,9 +172,7 @@ async def test_a_failure_of_a_worker_that_lost_its_claim_changes_no_row(
     zombie, rescuer = benches
     await book(zombie)
     prompt.fault("hang", LIST, seconds=1.0)
-    stalled = asyncio.create_task(ring(zombie, "generate"))
-    await struck(prompt)
-    lose_mutexes(database_url)
+    stalled = await cut_off(zombie, "generate", prompt, database_url)
     await grace_is_over(rescuer)
     assert await ring(rescuer, "generate") is None
     before = await everything(rescuer)
