@@ -27,6 +27,15 @@ A_contra = TypeVar("A_contra", contravariant=True)
 B_co = TypeVar("B_co", covariant=True)
 
 
+AT_ONCE = 50
+"""Entries in one statement: of a hundred operations one half is at the database while the other
+works. All in one would wait for the database together, and it for them."""
+DUE_AT_ONCE, QUIET_FOR = 16, 8
+"""Procrastinate's worker begins one job in seven turns of the event loop, however many are there to
+begin: each would ask alone, which took a quarter of a worker's time. Not all of them in one: the
+first are at the door while the last begin."""
+
+
 class Write(Protocol[A_contra, B_co]):
     """One of the statements of `store.claims`."""
 
@@ -40,7 +49,9 @@ class Ledger:
 
     def __init__(self, db: Database, mutex: Mutex) -> None:
         due = partial(claims.due, mutex.ask, namespace=NAMESPACE)
-        self._due: Together[int, claims.Due | None] = Together(due)
+        self._due: Together[int, claims.Due | None] = Together(
+            due, most=DUE_AT_ONCE, quiet_for=QUIET_FOR
+        )
         turn = asyncio.Lock()
         self._claim = _Entry(db, claims.claim, turn)
         self._intend = _Entry(db, claims.intend, turn)
@@ -73,7 +84,7 @@ class _Entry(Together[A, B | claims.Elsewhere]):
     """One kind of entry."""
 
     def __init__(self, db: Database, write: Write[A, B], turn: asyncio.Lock) -> None:
-        super().__init__(self._together, turn)
+        super().__init__(self._together, turn, most=AT_ONCE)
         self._db = db
         self._write = write
 

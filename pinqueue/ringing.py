@@ -111,6 +111,8 @@ SELECT * FROM begun ORDER BY place
 """The same of candidates that are known already."""
 AHEAD, AHEAD_FOR = 1000, 1.0
 """So many of them are remembered in their order, for so many seconds, unless something rings."""
+AT_ONCE = 50
+"""Jobs in one fetch: they begin while the next are fetched."""
 WINDOW = 5000
 """Due jobs of a queue among which the most urgent are looked for: those due longest. So many are
 sorted in 3 milliseconds; an outage that leaves more behind has them served from its beginning."""
@@ -207,8 +209,9 @@ class Ringer(JobManager):
         self._ends: Together[tuple[int | None, Status], None] = Together(self._write_ends)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int | None) -> Job | None:
-        """The most urgent of what is due. For each slot that is free one is fetched at once, and
-        handed out when Procrastinate asks for the next, which it does before anything else."""
+        """The most urgent of what is due. For each slot that is free, up to AT_ONCE, one is fetched
+        with it, and handed out when Procrastinate asks for the next, which it does before anything
+        else."""
         while not self._fetched:
             rung = self._rung
             await self._fetch(list(queues or ()), worker_id)
@@ -223,7 +226,7 @@ class Ringer(JobManager):
         return job
 
     async def _fetch(self, queues: Sequence[str], worker_id: int | None) -> None:
-        most = max(self._concurrency - len(self._running), 1)
+        most = min(max(self._concurrency - len(self._running), 1), AT_ONCE)
         if await self._take_in_order(most, worker_id):
             return
         rung = self._rung

@@ -23,14 +23,20 @@ class Together(Generic[Asked, Answer]):
         call: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | Exception]]],
         turn: AbstractAsyncContextManager[object] | None = None,
         *,
+        most: int | None = None,
+        quiet_for: int = 0,
         another_for: int | None = None,
     ) -> None:
         """`call` gives an answer for each that is asked, in that order; an exception among them is
         raised where it was asked, and one that it raises, everywhere. Of those that share a `turn`
-        one calls at a time: the more come together at each of them. Once as many as `another_for`
-        wait, a second call begins beside the first."""
+        one calls at a time: the more come together at each of them. A call is for `most` of those
+        who wait, None: for all. Where they come one after the other, it waits for as many, or until
+        none came for `quiet_for` turns of the event loop. Once as many as `another_for` wait, a
+        second call begins beside the first."""
         self._call = call
         self._turn = turn or nullcontext()
+        self._most = most
+        self._quiet_for = quiet_for
         self._another_for = another_for
         self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
         self._calling: set[asyncio.Task[None]] = set()
@@ -67,8 +73,9 @@ class Together(Generic[Asked, Answer]):
         try:
             while self._enough_wait(calls=len(self._calling) - 1):
                 async with self._turn:
-                    await asyncio.sleep(0)  # what is ready now may ask as well
-                    batch, self._waiting = self._waiting, []
+                    await self._all_have_come()
+                    most = self._most or len(self._waiting)
+                    batch, self._waiting = self._waiting[:most], self._waiting[most:]
                     if not batch:  # all was taken back meanwhile
                         break
                     answers = await self._answers([asked for asked, _ in batch])
@@ -83,6 +90,14 @@ class Together(Generic[Asked, Answer]):
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  # a coroutine runs in a task
             self._calling.discard(task)
+
+    async def _all_have_come(self) -> None:
+        await asyncio.sleep(0)  # what is ready now may ask as well
+        quiet, before = 0, len(self._waiting)
+        while quiet < self._quiet_for and (self._most is None or before < self._most):
+            await asyncio.sleep(0)
+            quiet = 0 if len(self._waiting) > before else quiet + 1
+            before = len(self._waiting)
 
     async def _answers(self, asked: Sequence[Asked]) -> Sequence[Answer | Exception]:
         try:

@@ -196,6 +196,20 @@ async def test_as_many_are_fetched_at_once_as_slots_are_free(database_url: str) 
         assert Counter(await queue.statuses()) == {"succeeded": 2, "doing": 5, "todo": 2}
 
 
+async def test_where_more_slots_are_free_than_one_fetch_fills_the_next_fills_the_others(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pinqueue.ringing.AT_ONCE", 2)
+    async with a_queue(database_url, concurrency=5) as queue:
+        for number in range(9):
+            await queue.defer(number, task="wait")
+        await queue.fetch()
+        assert Counter(await queue.statuses()) == {"doing": 2, "todo": 7}
+        for _ in range(4):
+            await queue.fetch()
+        assert Counter(await queue.statuses()) == {"doing": 5, "todo": 4}
+
+
 async def test_what_was_fetched_and_not_begun_is_given_back_when_the_worker_stops(
     database_url: str,
 ) -> None:

@@ -44,6 +44,48 @@ async def test_who_asks_during_a_call_is_answered_by_the_next_one() -> None:
     assert counter.calls == [[1], [2, 3]]
 
 
+async def test_a_call_is_asked_for_no_more_than_it_takes_and_the_next_for_the_others() -> None:
+    counter = Counter()
+    counter.go_on.set()
+    together = Together(counter.double, most=2)
+    tasks = await asked(together, 1, 2, 3, 4, 5)
+    assert await asyncio.gather(*tasks) == [2, 4, 6, 8, 10]
+    assert counter.calls == [[1, 2], [3, 4], [5]]
+
+
+async def ask_one_by_one(together: Together[int, int], turns: int) -> list[asyncio.Task[int]]:
+    tasks = []
+    for number in (1, 2, 3, 4):
+        tasks.append(asyncio.create_task(together.ask(number)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_call_waits_for_those_who_come_soon_after_one_another() -> None:
+    counter = Counter()
+    counter.go_on.set()
+    together = Together(counter.double, quiet_for=5)
+    assert await asyncio.gather(*await ask_one_by_one(together, turns=4)) == [2, 4, 6, 8]
+    assert counter.calls == [[1, 2, 3, 4]]
+
+
+async def test_a_call_waits_no_longer_once_as_many_have_come_as_it_takes() -> None:
+    counter = Counter()
+    counter.go_on.set()
+    together = Together(counter.double, most=2, quiet_for=5)
+    assert await asyncio.gather(*await ask_one_by_one(together, turns=4)) == [2, 4, 6, 8]
+    assert counter.calls == [[1, 2], [3, 4]]
+
+
+async def test_a_call_does_not_wait_for_those_who_come_later() -> None:
+    counter = Counter()
+    counter.go_on.set()
+    together = Together(counter.double, quiet_for=3)
+    assert await asyncio.gather(*await ask_one_by_one(together, turns=9)) == [2, 4, 6, 8]
+    assert counter.calls == [[1], [2], [3], [4]]
+
+
 async def test_once_enough_wait_a_second_call_begins_beside_the_first_and_no_third() -> None:
     counter = Counter()
     together = Together(counter.double, another_for=3)
