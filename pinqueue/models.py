@@ -360,7 +360,7 @@ class AccessCode(Base):
         comment="When its lock's list first was without it, though it should be on the door"
     )
     create_in_doubt_since: Mapped[datetime | None] = mapped_column(
-        comment="A create was sent then and no answer is recorded: it may yet take effect"
+        comment="A create may be out since then, and no answer is recorded: it may yet take effect"
     )
     pin_sealed: Mapped[bytes | None] = mapped_column(comment="The digits, sealed for this row")
     pin_hash: Mapped[str | None] = mapped_column(comment="bcrypt over the peppered digits")
