@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -112,7 +112,7 @@ SELECT * FROM begun ORDER BY place
 AHEAD, AHEAD_FOR = 1000, 1.0
 """So many of them are remembered in their order, for so many seconds, unless something rings."""
 AT_ONCE = 50
-"""Jobs in one fetch: they begin while the next are fetched."""
+"""Jobs in one fetch, or ends in one statement: some begin while the next are fetched."""
 WINDOW = 5000
 """Due jobs of a queue among which the most urgent are looked for: those due longest. So many are
 sorted in 3 milliseconds; an outage that leaves more behind has them served from its beginning."""
@@ -206,7 +206,9 @@ class Ringer(JobManager):
         self._due = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Future[None]] = set()
-        self._ends: Together[tuple[int | None, Status], None] = Together(self._write_ends)
+        self._ends: Together[tuple[int | None, Status], None] = Together(
+            self._write_ends, most=AT_ONCE
+        )
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int | None) -> Job | None:
         """The most urgent of what is due. For each slot that is free, up to AT_ONCE, one is fetched
@@ -361,14 +363,14 @@ class Ringer(JobManager):
                 await end
             else:
                 self._ending.add(end)
-                end.add_done_callback(self._ended)
+                end.add_done_callback(partial(self._ended, job.id))
         finally:
             self._running.discard(job.id)
 
-    def _ended(self, end: asyncio.Future[None]) -> None:
+    def _ended(self, job_id: int | None, end: asyncio.Future[None]) -> None:
         self._ending.discard(end)
         if not end.cancelled() and (error := end.exception()) is not None:
-            log.error("job-end-given-up", reason=str(error))
+            log.error("job-end-given-up", job_id=job_id, reason=str(error))
 
     async def retry_job(self, job: Job, *args: Any, **kwargs: Any) -> None:
         """The same of a job that is to ring again."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from procrastinate.jobs import Status
 
 from pinqueue import logs, sweep
 from pinqueue.db import Database
@@ -28,6 +29,7 @@ from tests.operating import (
     ring,
     taken_by_a_worker,
 )
+from tests.queueing import a_queue
 from tests.serving import Web
 
 Lines = Callable[..., list[dict[str, Any]]]
@@ -213,3 +215,23 @@ def test_a_webhook_nobody_signed_is_told_without_what_it_claims(web: Web, lines:
     (line,) = lines("webhook-answered", "webhook-refused")
     assert line["event"] == "webhook-refused"
     assert not {"event_id", "reservation_id"} & set(line)
+
+
+@pytest.mark.anyio
+async def test_an_end_that_nobody_waits_for_and_that_cannot_be_is_told_and_costs_no_other(
+    database_url: str, lines: Lines
+) -> None:
+    async with a_queue(database_url, concurrency=2) as queue:
+        first, second = await queue.defer("first"), await queue.defer("second")
+        one, another = await queue.fetch(), await queue.fetch()
+        assert one
+        assert another
+        ended = "UPDATE procrastinate_jobs SET status = 'failed' WHERE id = %(id)s RETURNING id"
+        await queue.ask(ended, id=first)
+        worker_id = await queue.manager.register_worker()
+        for job in (one, another):
+            await queue.manager.finish_job(job, Status.SUCCEEDED, delete_job=False)
+        await queue.manager.unregister_worker(worker_id)
+        jobs = [await queue.job(id_) for id_ in (first, second)]
+    assert [job["status"] for job in jobs] == ["failed", "succeeded"]
+    assert [line["job_id"] for line in lines("job-end-given-up")] == [first]
