@@ -16,6 +16,7 @@ from pinqueue import outcomes
 from pinqueue.db import Database, Run, is_away, run_in
 from pinqueue.lifecycle import CodeState, EventType
 from pinqueue.mutex import NAMESPACE, Mutex
+from pinqueue.patience import cancel_once_more
 from pinqueue.store import claims
 from pinqueue.store.claiming import Claimed
 from pinqueue.store.claims import Answers
@@ -45,7 +46,8 @@ class Write(Protocol[A_contra, B_co]):
 
 
 class Ledger:
-    """Of one worker process. Each method returns once what it says is committed."""
+    """Of one worker process. Each method but the first returns once what it says is committed, or
+    what tells when it is."""
 
     def __init__(self, db: Database, mutex: Mutex) -> None:
         due = partial(claims.due, mutex.ask, namespace=NAMESPACE)
@@ -53,7 +55,7 @@ class Ledger:
             due, most=DUE_AT_ONCE, quiet_for=QUIET_FOR
         )
         turn = asyncio.Lock()
-        self._claim = _Entry(db, claims.claim, turn)
+        self._claim = _Claim(db, claims.claim, turn)
         self._intend = _Entry(db, claims.intend, turn)
         self._accept = _Entry(db, claims.accept, turn)
         self._complete = _Completion(db, turn)
@@ -63,8 +65,15 @@ class Ledger:
         return self._due.begin(operation_id)
 
     async def claim(self, operation_id: int, job_id: int | None) -> Claimed | None:
-        """See `claims.claim`."""
-        return await self._claim.write(claims.Ask(operation_id, job_id))
+        """See `claims.claim`. Waited for also when we are cancelled, which then strikes at the next
+        await: a claim may say that a create is out, and who has it can take that back."""
+        asked = claims.Ask(operation_id, job_id)
+        begun = self._claim.begin(asked)
+        try:
+            await begun
+        except asyncio.CancelledError:
+            cancel_once_more()
+        return await self._claim.end(asked, begun)
 
     async def intend(self, intent: claims.Intent) -> claims.Intended:
         """Raises StateChanged unless the claim is still ours, as the next two do."""
@@ -141,6 +150,20 @@ class Begun(Generic[A, B]):
     def take_back(self) -> bool:
         """Whether it waited still: then it is not written, and `written` waits for ever."""
         return self._entry.take_back(self._answer)
+
+
+class _Claim(_Entry[claims.Ask, Claimed | None]):
+    """Seen to its end by who asked."""
+
+    def _to_come(self) -> asyncio.Future[Claimed | claims.Elsewhere | None]:
+        return _ToTheEnd(loop=asyncio.get_running_loop())
+
+
+class _ToTheEnd(asyncio.Future[A]):
+    """Whoever is cancelled while he waits for it learns of that once it is there."""
+
+    def cancel(self, msg: object = None) -> bool:
+        return False
 
 
 class _Completion(_Entry[claims.Seen, claims.Completed]):

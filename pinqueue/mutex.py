@@ -19,12 +19,10 @@ import psycopg
 from pinqueue import lines, logs
 from pinqueue.errors import DatabaseUnavailable
 from pinqueue.lines import KEEPALIVE, LOCKS_LIMITS
-from pinqueue.patience import within
+from pinqueue.patience import to_the_end, within
 from pinqueue.together import Together
 
 log = logs.get(__name__)
-
-A = TypeVar("A")
 
 KEEP_EVERY = 2.0
 """Seconds: as often as a worker beats, well below the `idle_session_timeout` of LOCKS_LIMITS."""
@@ -79,9 +77,11 @@ class Mutex:
         """Hold for the block what a statement took that was put to our session by `ask`: yields
         what it found, None where that was nothing, and whether nobody else has its lock.
 
-        Raises what the statement raised.
+        Raises what the statement raised. Its end is waited for also when we are cancelled: a lock
+        that the server granted to nobody would stay on the connection, and shut every other worker
+        out for as long as this process lives.
         """
-        found = await _to_the_end(taking)
+        found = await to_the_end(taking)
         if found is None or not found.alone:
             yield found, False
             return
@@ -105,6 +105,8 @@ class Mutex:
         try:
             cursor = await connection.execute(statement.encode(), parameters)
             return await cursor.fetchall()
+        except psycopg.errors.LockNotAvailable as error:  # of a table, before anything was taken
+            raise DatabaseUnavailable("a table is being altered") from error
         except psycopg.Error as error:
             await connection.close()  # it may have taken locks before it failed
             if not isinstance(error, psycopg.OperationalError):
@@ -138,10 +140,10 @@ class Mutex:
             await self.ask("SELECT", {})  # whether the connection is still there
             return
         if self._living is not None and self._living[0] is connection:
-            await _to_the_end(self._unlocks.begin(LIVING + self._living[1]))
+            await to_the_end(self._unlocks.begin(LIVING + self._living[1]))
         # One that we have lost, and the server not yet, may hold it still: then at the next beat.
         locking = asyncio.ensure_future(self.ask(LOCK, {"key": LIVING + worker_id}))
-        ((held,),) = await _to_the_end(locking)
+        ((held,),) = await to_the_end(locking)
         self._living = (connection, worker_id) if held else None
 
     async def close(self) -> None:
@@ -155,7 +157,7 @@ class Mutex:
 
     async def _release(self, access_code_id: int) -> None:
         try:
-            if not await _to_the_end(self._unlocks.begin(NAMESPACE + access_code_id)):
+            if not await to_the_end(self._unlocks.begin(NAMESPACE + access_code_id)):
                 log.warning("lock-was-lost", access_code_id=access_code_id)
         except DatabaseUnavailable as error:
             # The session is gone and its locks with it: there is nothing left to release.
@@ -178,21 +180,3 @@ class Mutex:
                 except psycopg.OperationalError as error:
                     raise DatabaseUnavailable("no connection for locks to be had") from error
             return self._connection
-
-
-async def _to_the_end(running: asyncio.Future[A]) -> A:
-    """What a call gives, also when we are cancelled meanwhile; that strikes at the next await.
-
-    The server knows nothing of a cancellation: a lock that it granted to nobody would stay on the
-    connection and shut every other worker out for as long as this process lives.
-    """
-    cancelled = False
-    while not running.done():
-        try:
-            await asyncio.wait({running})
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled and (task := asyncio.current_task()) is not None:
-        task.uncancel()
-        task.cancel()
-    return running.result()

@@ -73,6 +73,28 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+async def to_the_end(running: asyncio.Future[T]) -> T:
+    """What a call gives, also when we are cancelled meanwhile; that strikes at the next await. For
+    what the server does whether or not anybody waits for it."""
+    cancelled = False
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        cancel_once_more()
+    return running.result()
+
+
+def cancel_once_more() -> None:
+    """Let the cancellation that was just caught strike at the next await."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  # a coroutine runs in a task
+    task.uncancel()
+    task.cancel()
+
+
 _ending: set[asyncio.Future[Any]] = set()
 """Work that was told to end: the event loop alone would not keep it alive until it has."""
 

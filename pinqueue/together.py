@@ -12,10 +12,10 @@ Answer = TypeVar("Answer")
 
 
 class Together(Generic[Asked, Answer]):
-    """Whoever asks while a call is under way is answered by the next one, with all who do.
+    """Whoever asks while a call is under way is answered by one of the next, with others who do.
 
-    The database takes hardly longer to write down a hundred things than one: it waits for the same
-    disk. Alone, a caller waits no longer than if it had called by itself.
+    The database takes hardly longer to write down fifty things than one: it waits for the same
+    disk. Alone, a caller waits some turns of the event loop longer than if it called by itself.
     """
 
     def __init__(
@@ -46,13 +46,16 @@ class Together(Generic[Asked, Answer]):
 
     def begin(self, asked: Asked) -> asyncio.Future[Answer]:
         """The answer to come. Who does not wait for it takes it from nobody else."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer = self._to_come()
         self._waiting.append((asked, answer))
         if self._enough_wait(calls=len(self._calling)):
             # Held here, or the event loop would let it go. It takes itself out of these: a callback
             # would come too late for who asks in between.
             self._calling.add(asyncio.create_task(self._call_while_enough_wait()))
         return answer
+
+    def _to_come(self) -> asyncio.Future[Answer]:
+        return asyncio.get_running_loop().create_future()
 
     def take_back(self, answer: asyncio.Future[Answer]) -> bool:
         """False when it is too late, and whoever is called has been asked."""

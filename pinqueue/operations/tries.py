@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from pinqueue import codes, logs, outcomes, store
 from pinqueue.db import Session
 from pinqueue.errors import (
+    DatabaseUnavailable,
     InDoubt,
     LockBusy,
     LockError,
@@ -25,6 +26,7 @@ from pinqueue.errors import (
 from pinqueue.lifecycle import CodeState, EventType, OperationKind
 from pinqueue.models import AccessCode, Operation
 from pinqueue.operations import ACTOR, Ring, Workbench
+from pinqueue.patience import within
 from pinqueue.schedule import LONGEST_GAP, next_look, next_retry
 from pinqueue.store import access_codes, claiming, operations, sweeping
 from pinqueue.store.claims import Due
@@ -35,6 +37,8 @@ MUTEX_WAIT = timedelta(seconds=2)
 SUSPECT_FROM, ALONE_FROM = 2, 10
 """Rescues. One death says little; who was there when a second worker died is tried alone, unless as
 many died without it. After so many it is whoever else dies: two that kill speak for each other."""
+FORGET_WITHIN = 2.0
+"""Seconds of the fifteen that a worker has to stop."""
 SUSPECT_WAIT = timedelta(seconds=1)
 BUSY_WAIT = timedelta(seconds=2)
 CLOUD_GAP = timedelta(minutes=1)
@@ -61,7 +65,8 @@ async def claimed(
             await _end_try(bench, ring, "overtaken", str(overtaken))
             _tell_end(bench, ring, "overtaken", reason=str(overtaken))
         except asyncio.CancelledError:  # this worker stops: another may have it at once
-            await _forget_intent(bench, ring)
+            with suppress(DatabaseUnavailable, TimeoutError):
+                await within(FORGET_WITHIN, _forget_intent(bench, ring))
             raise
         except (TryLater, LockError) as error:
             await _record_not_done(bench, ring, error)

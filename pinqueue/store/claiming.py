@@ -76,7 +76,7 @@ class Claimed:
     intends: bool = False
     """Whether a create was intended with it, which the code as it was does not tell yet."""
     asked_on: float = field(default_factory=time.monotonic)
-    """Our clock when it was asked for: a process that stood still while it was answered must not
+    """Our clock before it was committed: a process that stood still while it was answered must not
     take it for fresh."""
 
 

@@ -132,6 +132,20 @@ async def test_a_worker_that_lost_its_claim_before_its_create_leaves_nothing_in_
     assert (creates(prompt), len(held(prompt))) == (1, 1)
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610])
+async def test_a_worker_told_to_stop_at_any_moment_leaves_no_lock_and_no_doubt_without_a_create(
+    bench: Workbench, prompt: Control, database_url: str, turns: int
+) -> None:
+    await book(bench)
+    stopping = asyncio.create_task(ring(bench, "generate"))
+    for _ in range(turns):  # of the event loop, until it is told so
+        await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.wait({stopping})
+    assert lose_mutexes(database_url) == 0
+    assert (await code_of(bench)).create_in_doubt_since is None or creates(prompt) == 1
+
+
 async def test_a_worker_that_lost_its_claim_during_its_create_leaves_one_pin_and_changes_no_row(
     benches: Benches, prompt: Control, database_url: str
 ) -> None:
