@@ -20,6 +20,9 @@ PATIENCE = 120.0
 """Seconds for a standby to catch up, on a machine with other work."""
 FOLLOWING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
 IN_STEP = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+KEPT = {"wal_keep_size": "128MB"}
+"""For a standby that was stopped with its primary: it asks for all from the segment it was in. The
+primary would have let that go when it stopped, and every commit would wait for it for ever."""
 COMMIT_ON_BOTH = "ALTER SYSTEM SET synchronous_standby_names = '*'"
 
 
@@ -75,8 +78,8 @@ class Pair:
     told is there when it takes over."""
 
     def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
-        self._settings = settings
-        self._primary = Member(data_dir / "first", settings=settings)
+        self._settings = {**KEPT, **(settings or {})}
+        self._primary = Member(data_dir / "first", settings=self._settings)
         self._standby: Member | None = None
         self._other = data_dir / "second"
 
