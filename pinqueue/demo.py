@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from standardwebhooks import Webhook
 
-from pinqueue import audit, embedded, inventory, schema, sealing, up
+from pinqueue import audit, embedded, inventory, migrating, sealing, up
 from pinqueue.config import Settings
 from pinqueue.db import Database
 from pinqueue.errors import PinQueueError
@@ -106,7 +106,7 @@ async def _stage(console: Console, folder: Path) -> AsyncIterator[Stage]:
             # Registered first: a Ctrl-C in the middle of starting must leave no server behind.
             stack.callback(postgres.stop)
             url = await finished(postgres.start)
-            await finished(lambda: schema.migrate(url))
+            await finished(lambda: migrating.migrate(url))
         simulator_port, web_port = free_port(), free_port()
         environment = {
             "PINQUEUE_DATABASE_URL": url,

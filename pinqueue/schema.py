@@ -1,24 +1,21 @@
-"""The database's schema: brought to today by Alembic, and looked at before anything starts."""
+"""The schema this version works with, and which one a database has: looked at before anything
+starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from typing import Final
 
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from alembic import command
-from pinqueue import lines
 from pinqueue.db import Session, sqlalchemy_url
 from pinqueue.errors import DatabaseUnavailable, SchemaWrong
 from pinqueue.lines import KEEPALIVE
+
+REVISION: Final = "0027"
+"""The last of our migrations. To ask Alembic took as long as all else at the start of a worker."""
 
 
 @dataclass(frozen=True)
@@ -36,27 +33,6 @@ class Found:
         return self.oldest is not None and self.oldest <= revision < (self.revision or "")
 
 
-def migrate(url: str, revision: str = "head") -> None:
-    """Bring the database to a revision, or leave it at a newer one that serves us too. Safe to run
-    from several processes at once."""
-    lines.insist_own_session(url)  # it holds the lock that keeps those apart
-    if revision == "head" and found(url).serves(expected()):
-        return
-    try:
-        command.upgrade(_config(url), revision)
-    except OperationalError as error:
-        raise DatabaseUnavailable(f"the database cannot be migrated: {error.orig}") from error
-    except ProgrammingError as error:
-        # Rights are missing, or tables of these names are there and nobody's migrations made them.
-        why = str(error.orig).splitlines()[0]
-        raise SchemaWrong(f"the database cannot be migrated: {why}") from error
-    except CommandError as error:
-        raise SchemaWrong(
-            f"the database cannot be migrated: {error}; a newer PinQueue made it: "
-            "install the version that fits"
-        ) from error
-
-
 def check(url: str) -> str:
     """The revision the database is at; raises SchemaWrong unless we can work with it."""
     actual = found(url)
@@ -67,22 +43,14 @@ def check(url: str) -> str:
 
 def fault(actual: Found) -> str | None:
     """What is wrong with a database of that schema, and what to do; None when nothing is."""
-    if actual.revision == expected() or actual.serves(expected()):
+    if actual.revision == REVISION or actual.serves(REVISION):
         return None
     if actual.revision is None:
         return "the database holds no PinQueue schema yet: run `pinqueue migrate`"
     return (
-        f"the database is at revision {actual.revision}, this PinQueue needs {expected()}: "
+        f"the database is at revision {actual.revision}, this PinQueue needs {REVISION}: "
         "run `pinqueue migrate`, or install the version that fits"
     )
-
-
-@cache
-def expected() -> str:
-    """The revision this version of PinQueue was written for."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None  # noqa: S101  # our migrations come with us
-    return head
 
 
 async def found_in(session: Session) -> Found:
@@ -103,21 +71,12 @@ def found(url: str) -> Found:
 
 
 def _found(connection: Connection) -> Found:
-    revision = MigrationContext.configure(connection).get_current_revision()
-    told = revision and connection.scalar(text("SELECT to_regclass('schema_support')"))
-    oldest = told and connection.scalar(text("SELECT oldest_revision FROM schema_support"))
-    return Found(revision, oldest)
+    def only(table: str, query: str) -> str | None:
+        """What the one row of a table tells; None where there is no such table yet."""
+        there = connection.scalar(text("SELECT to_regclass(:table)"), {"table": table})
+        return connection.scalar(text(query)) if there else None
 
-
-def _config(url: str = "") -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_script_location()))
-    config.attributes["url"] = url
-    return config
-
-
-def _script_location() -> Path:
-    """In an installed wheel the migrations lie inside the package, in a checkout beside it."""
-    here = Path(__file__).parent
-    installed, checkout = here / "alembic", here.parent / "alembic"
-    return installed if installed.is_dir() else checkout
+    return Found(
+        only("alembic_version", "SELECT version_num FROM alembic_version"),
+        only("schema_support", "SELECT oldest_revision FROM schema_support"),
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 from rich.console import Console
 
-from pinqueue import embedded, inventory, logs, schema, simulator, store
+from pinqueue import embedded, inventory, logs, migrating, simulator, store
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database
 from pinqueue.errors import ConfigInvalid, PinQueueError
@@ -68,7 +68,7 @@ async def run(
         simulator_port = free_port()
         if simulate_locks:
             environment |= simulated_tuya(simulator_port)
-        schema.migrate(environment["PINQUEUE_DATABASE_URL"])
+        migrating.migrate(environment["PINQUEUE_DATABASE_URL"])
         settings = read_settings_with(environment)
         async with _children(Children(environment)) as children:
             parts = {

@@ -21,7 +21,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from pinqueue import schema
+from pinqueue import migrating
 from pinqueue.config import Settings, read_settings
 from pinqueue.db import Database
 from pinqueue.reservations import Planner
@@ -143,7 +143,7 @@ def server(server_url: str) -> Iterator[Server]:
 def template(server: Server) -> Iterator[str]:
     """The name of a migrated database that tests' databases are cloned from."""
     with server.database() as url:
-        schema.migrate(url)
+        migrating.migrate(url)
         yield str(make_url(url).database)
 
 

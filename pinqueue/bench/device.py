@@ -65,12 +65,13 @@ class Device:
 
 def main() -> None:
     """`python -m pinqueue.bench.device`: `pinqueue worker`, with this device for its lock cloud."""
-    garbage.look_seldom()
+    garbage.look_hardly()
     parser = argparse.ArgumentParser()
     parser.add_argument("--concurrency", type=int, required=True)
     parser.add_argument("--device-ms", type=float, required=True)
     asked = parser.parse_args()
     logs.set_up()
+    garbage.look_seldom()
     uvloop.run(
         worker.run(
             read_settings(),

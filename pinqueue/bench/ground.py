@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
-from pinqueue import embedded, schema, sealing, store, up
+from pinqueue import embedded, migrating, sealing, store, up
 from pinqueue.bench.peer import Peer, beside
 from pinqueue.config import Settings
 from pinqueue.db import Database
@@ -177,6 +177,6 @@ async def ground(
         server = make_server(data or folder / "data", settings=SERVER)
         stack.callback(server.stop)
         url = await finished(server.start)
-        await finished(lambda: schema.migrate(url))
+        await finished(lambda: migrating.migrate(url))
         made = await stack.enter_async_context(beside(peer, folder, url)) if peer else None
         yield Ground(folder, url, server, made, count(1))

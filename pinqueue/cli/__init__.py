@@ -55,7 +55,7 @@ for name, group in {
 
 def main() -> None:
     """Run the command line; a foreseen failure is one message and the exit code of its kind."""
-    garbage.look_seldom()
+    garbage.look_hardly()
     json = "--json" in sys.argv
     try:
         sys.exit(cli(standalone_mode=not json))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pinqueue import lines as lines
     from pinqueue import logs as logs
     from pinqueue import metrics as metrics
+    from pinqueue import migrating as migrating
     from pinqueue import pace as pace
     from pinqueue import posting as posting
     from pinqueue import processes as processes
@@ -55,7 +56,8 @@ else:
         pinqueue.alarms pinqueue.audit pinqueue.bench pinqueue.bench.chaos pinqueue.codes
         pinqueue.config pinqueue.db pinqueue.deliveries pinqueue.demo pinqueue.fetchers
         pinqueue.forgetting pinqueue.health pinqueue.inventory pinqueue.jobs pinqueue.lines
-        pinqueue.locks.tuya pinqueue.logs pinqueue.metrics pinqueue.pace pinqueue.posting
+        pinqueue.locks.tuya pinqueue.logs pinqueue.metrics pinqueue.migrating pinqueue.pace
+        pinqueue.posting
         pinqueue.processes pinqueue.reservations pinqueue.rotating pinqueue.schema pinqueue.sealing
         pinqueue.simulator pinqueue.store pinqueue.store.queue pinqueue.tables pinqueue.up
         pinqueue.web pinqueue.webhooks pinqueue.worker

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pinqueue import garbage
 from pinqueue.cli.later import (
     alarms,
     config,
@@ -74,6 +75,7 @@ def web_(host: Host = "127.0.0.1", port: Port = 8080, log_level: LogLevel = "INF
     app = web.create_app(settings)
     schema.check(settings.database_url)
     processes.insist_free(host, port)
+    garbage.look_seldom()
     uvicorn.run(
         app,
         host=host,
@@ -112,16 +114,16 @@ def worker_(
         _insist_writable(heartbeat)
     concurrency = concurrency or settings.worker_concurrency
     counts = metrics.Metrics()
-    uvloop.run(
-        worker.run(
-            settings,
-            _gateway(settings, concurrency, counts),
-            concurrency=concurrency,
-            queues=chosen,
-            metrics=counts,
-            heartbeat=heartbeat,
-        )
+    working = worker.run(
+        settings,
+        _gateway(settings, concurrency, counts),
+        concurrency=concurrency,
+        queues=chosen,
+        metrics=counts,
+        heartbeat=heartbeat,
     )
+    garbage.look_seldom()  # all is imported by now
+    uvloop.run(working)
 
 
 def _gateway(settings: Settings, concurrency: int, counts: metrics.Metrics) -> pace.Paced:

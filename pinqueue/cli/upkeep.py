@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from pinqueue.cli.later import config, db, health, schema, sealing, tables
+from pinqueue.cli.later import config, db, health, migrating, schema, sealing, tables
 from pinqueue.cli.options import Json
 from pinqueue.cli.printing import tell
 
@@ -26,7 +26,7 @@ def migrate(json: Json = False) -> None:
     """Bring the database to this version's schema. Safe from several processes at once."""
     settings = config.read_settings()
     settings.require("database_url")
-    schema.migrate(settings.database_url)
+    migrating.migrate(settings.database_url)
     revision = schema.check(settings.database_url)
     tell(json, f"the database is at revision {revision}", revision=revision)
 

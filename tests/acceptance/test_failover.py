@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pinqueue import schema
+from pinqueue import migrating
 from pinqueue.bench.chaos.failover import Pair
 from pinqueue.simulator import Control
 from tests.acceptance.processes import House, Shell, answers, post, stay, until
@@ -31,7 +31,7 @@ def pair() -> Iterator[Pair]:
 @pytest.fixture
 def house_on_pair(pair: Pair, tuya: str, tmp_path: Path, shell: Shell) -> Iterator[House]:
     url = pair.start()
-    schema.migrate(url)
+    migrating.migrate(url)
     environment = environment_of({**settings_values(url, tuya), "tuya_grace": "2s"})
     house = House(environment, tmp_path, shell)
     yield house

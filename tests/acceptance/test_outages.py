@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pinqueue import schema
+from pinqueue import migrating
 from pinqueue.embedded import EmbeddedPostgres
 from pinqueue.simulator import Control
 from tests.acceptance.processes import House, Shell, answers, post, stay, until
@@ -37,7 +37,7 @@ def house_on_it(
     own_server: EmbeddedPostgres, tuya: str, tmp_path: Path, shell: Shell
 ) -> Iterator[House]:
     url = own_server.start()
-    schema.migrate(url)
+    migrating.migrate(url)
     environment = environment_of({**settings_values(url, tuya), "tuya_grace": "2s"})
     house = House(environment, tmp_path, shell)
     yield house

@@ -44,7 +44,9 @@ def next_version(tmp_path: Path) -> Path:
     for folder in ("pinqueue", "alembic"):
         shutil.copytree(CHECKOUT / folder, tmp_path / folder)
     revision = tmp_path / "alembic" / "versions" / "next.py"
-    revision.write_text(NEXT_REVISION.format(schema.expected()))
+    revision.write_text(NEXT_REVISION.format(schema.REVISION))
+    module = tmp_path / "pinqueue" / "schema.py"
+    module.write_text(module.read_text().replace(schema.REVISION, "9999"))
     return tmp_path
 
 

@@ -17,7 +17,7 @@ from psycopg import sql
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.pool import NullPool
 
-from pinqueue import schema
+from pinqueue import migrating, schema
 from pinqueue.db import sqlalchemy_url
 from pinqueue.errors import SchemaWrong
 from pinqueue.models import Base
@@ -194,14 +194,19 @@ def test_every_file_procrastinate_ships_is_named_by_a_revision() -> None:
 
 
 def test_down_leaves_nothing_behind_and_up_again_builds_the_same(empty_database_url: str) -> None:
-    schema.migrate(empty_database_url)
+    migrating.migrate(empty_database_url)
     built = ask(empty_database_url, EVERYTHING)
     assert len(built) > 100
     alembic(empty_database_url, "downgrade", "base")
     left = ask(empty_database_url, EVERYTHING)
     assert left == {("relation", "alembic_version"), ("relation", "alembic_version_pkc")}
-    schema.migrate(empty_database_url)
+    migrating.migrate(empty_database_url)
     assert ask(empty_database_url, EVERYTHING) == built
+
+
+def test_the_revision_that_is_asked_for_is_the_last_of_the_migrations() -> None:
+    scripts = ScriptDirectory(str(CHECKOUT / "alembic"))
+    assert scripts.get_heads() == [schema.REVISION]
 
 
 def test_processes_that_migrate_at_once_all_succeed(empty_database_url: str) -> None:
@@ -209,7 +214,7 @@ def test_processes_that_migrate_at_once_all_succeed(empty_database_url: str) -> 
     for code, output, errors in [ended(process) for process in together]:
         assert code == 0, output + errors
         assert "revision" in output
-    assert schema.check(empty_database_url) == schema.expected()
+    assert schema.check(empty_database_url) == schema.REVISION
 
 
 @pytest.fixture
@@ -229,7 +234,7 @@ def test_a_role_that_owns_the_database_and_nothing_else_can_migrate(
     managed: tuple[str, str],
 ) -> None:
     role, url = managed
-    schema.migrate(url)
+    migrating.migrate(url)
     owners = ask(url, "SELECT tableowner FROM pg_tables WHERE schemaname = 'public'")
     assert owners == {(role,)}
     (may,) = ask(
@@ -248,7 +253,7 @@ def test_migrate_says_so_when_the_role_may_not_create_tables(
     with psycopg.connect(empty_database_url) as connection:
         connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     with pytest.raises(SchemaWrong, match="permission denied"):
-        schema.migrate(as_role(empty_database_url, plain_role))
+        migrating.migrate(as_role(empty_database_url, plain_role))
 
 
 COMMANDS = (("check",), ("web", "--port", "1"), ("worker",))
@@ -277,7 +282,7 @@ def test_check_web_and_worker_refuse_a_database_at_another_revision(
 ) -> None:
     set_revision(database_url, revision, oldest="9999")
     assert refusals(shell, database_url, tmp_path) == {
-        f"the database is at revision {revision}, this PinQueue needs {schema.expected()}: "
+        f"the database is at revision {revision}, this PinQueue needs {schema.REVISION}: "
         "run `pinqueue migrate`, or install the version that fits"
     }
 
@@ -287,13 +292,13 @@ def test_migrate_refuses_a_database_of_a_newer_pinqueue_and_says_what_to_do(
 ) -> None:
     set_revision(database_url, "9999", oldest="9999")
     with pytest.raises(SchemaWrong, match=r"9999.*install the version"):
-        schema.migrate(database_url)
+        migrating.migrate(database_url)
 
 
 def test_r28_a_newer_database_that_says_it_serves_us_is_worked_with_and_left_as_it_is(
     shell: Shell, database_url: str, tmp_path: Path
 ) -> None:
-    set_revision(database_url, "9999", oldest=schema.expected())
+    set_revision(database_url, "9999", oldest=schema.REVISION)
     for command in ("migrate", "check"):
         process = shell.run((command,), environment(database_url), tmp_path)
         assert process.returncode == 0, process.stderr
@@ -324,7 +329,7 @@ def statements_of_each_revision(url: str) -> Iterator[tuple[str, list[str]]]:
     try:
         for revision in reversed(revisions):
             ran.clear()
-            schema.migrate(url, revision)
+            migrating.migrate(url, revision)
             yield revision, list(ran)
     finally:
         event.remove(Engine, "before_cursor_execute", note)

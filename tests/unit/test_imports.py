@@ -26,7 +26,7 @@ LAYERS = """
     reservations
     codes ledger pace
     columns outcomes
-    alarms ringing hashing rotating
+    alarms ringing hashing rotating migrating
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
     lines
@@ -36,7 +36,7 @@ LAYERS = """
 """
 RANK = {name: -rank for rank, row in enumerate(LAYERS.strip().splitlines()) for name in row.split()}
 HOMES = {
-    "alembic": "schema",
+    "alembic": "migrating",
     "bcrypt": "sealing",
     "cryptography": "sealing locks.tuya simulator config up",
     "httpx2": "fetchers locks.tuya simulator processes demo posting bench trust",
@@ -50,7 +50,7 @@ HOMES = {
     "pydantic_core": "api webhooks",
     "pydantic_settings": "config",
     "rich": "cli demo up tables",
-    "sqlalchemy": "db models store schema bench",
+    "sqlalchemy": "db models store schema migrating bench",
     "standardwebhooks": "webhooks demo posting bench",
     "starlette": "api web webhooks simulator",
     "structlog": "logs",
