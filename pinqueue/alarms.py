@@ -29,8 +29,13 @@ _app = procrastinate.App(connector=procrastinate.PsycopgConnector())
 commit together or not at all."""
 
 
-async def put(session: Session, operations: Sequence[Operation]) -> None:
-    """Defer a job for each operation at its `next_at`.
+FIRST = 0
+"""The urgency of what goes before all guests."""
+
+
+async def put(session: Session, operations: Sequence[Operation], *, first: bool = False) -> None:
+    """Defer a job for each operation at its `next_at`; `first` says that it goes before all that
+    are due then, whoever's deadline is nearer.
 
     `lock=` and `queueing_lock=` stay unused: together with a planned time they block every later
     job with the same lock.
@@ -44,9 +49,9 @@ async def put(session: Session, operations: Sequence[Operation]) -> None:
             task_name=QUEUES[OperationKind(operation.kind)],
             lock=None,
             queueing_lock=None,
-            priority=urgency(
-                operation.kind, operation.due_at, Window(code.starts_at, code.ends_at)
-            ),
+            priority=FIRST
+            if first
+            else urgency(operation.kind, operation.due_at, Window(code.starts_at, code.ends_at)),
             scheduled_at=operation.next_at,
             task_kwargs={"operation_id": operation.id},
         )
@@ -81,7 +86,7 @@ def urgency(kind: str, due_at: datetime, window: Window) -> int:
     its end is past, depends on the hour: `ringing.FETCH` says so.
     """
     if kind == OperationKind.REVOKE and due_at < window.ends_at:
-        return 0
+        return FIRST
     deadline = window.ends_at if kind == OperationKind.REVOKE else window.starts_at
     return -int(deadline.timestamp() / 60)
 

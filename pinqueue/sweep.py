@@ -255,7 +255,9 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
         await session.flush()
         # Another job takes its place: should it have failed, it is not for a person to look at.
         await sweeping.delete_job(session, silent.job_id)
-        await alarms.put(session, [operation])
+        # What a worker died at may be half done at the door, and has waited for that to be noticed:
+        # behind all who are more urgent it would wait, where many are, for a minute more.
+        await alarms.put(session, [operation], first=why == sweeping.DIED)
     await store.record(
         session,
         ACTOR,

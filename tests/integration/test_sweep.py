@@ -146,6 +146,23 @@ async def test_a_job_that_its_dead_worker_had_not_begun_is_replaced_and_did_not_
     assert (operation.rescues, operation.job_id, new["status"]) == (0, new["id"], "todo")
 
 
+async def test_what_its_worker_died_at_goes_before_a_guest_who_arrives_earlier(
+    bench: Workbench,
+) -> None:
+    await book(bench, reservation_id="later", starts_in=timedelta(minutes=50))
+    await taken_by_a_worker(bench, "9 s")
+    await book(bench, reservation_id="sooner", starts_in=timedelta(minutes=5))
+    await sweep.rescue_stalled(bench.db)
+    waiting = await factories.rows(
+        bench.db,
+        "SELECT code.reservation_id AS stay FROM procrastinate_jobs job"
+        " JOIN operations operation ON operation.job_id = job.id"
+        " JOIN access_codes code ON code.id = access_code_id"
+        " WHERE operation.kind = 'generate' AND status = 'todo' ORDER BY priority DESC",
+    )
+    assert [job["stay"] for job in waiting] == ["later", "sooner"]
+
+
 async def test_operations_whose_workers_died_twice_are_tried_one_at_a_time_by_each_worker(
     benches: tuple[Workbench, Workbench], prompt: Control
 ) -> None:
