@@ -20,7 +20,8 @@ REST = 0.2
 
 async def hash_ahead(db: Database, sealer: Sealer, *, most: int = 100, rest: float = REST) -> int:
     """Hash PINs that are planned and not on their door yet, those of the nearest stays first.
-    Returns how many; what another worker did meanwhile stays as it is."""
+    Returns how many. Workers share what is to be hashed: started one after another, all of them
+    hashed the same PINs, one as often as there were workers."""
     async with db.transaction() as session:
         unhashed = await access_codes.unhashed_codes(session, most)
     done = 0
@@ -30,8 +31,10 @@ async def hash_ahead(db: Database, sealer: Sealer, *, most: int = 100, rest: flo
         except ConfigInvalid as error:  # its operation says so again, to a person
             log.warning("pin-not-hashed", access_code_id=code_id, reason=str(error))
             continue
-        pin_hash = await sealer.hash_pin(code_id, pin)
         async with db.transaction() as session:
+            if not await access_codes.is_to_be_hashed(session, code_id):
+                continue
+            pin_hash = await sealer.hash_pin(code_id, pin)
             done += await access_codes.keep_hash(session, code_id, sealed, pin_hash)
         await asyncio.sleep(rest)
     return done

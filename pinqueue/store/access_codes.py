@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -66,6 +66,20 @@ async def unhashed_codes(session: Session, limit: int) -> Sequence[tuple[int, by
         .limit(limit)
     )
     return [(code_id, sealed) for code_id, sealed in rows if sealed is not None]
+
+
+_HASHING = 0x50510005_00000000
+"""The advisory locks of codes that are being hashed, by their ids. See mutex.NAMESPACE."""
+
+
+async def is_to_be_hashed(session: Session, code_id: int) -> bool:
+    """Whether a code has no hash yet, and nobody else is at it: then nobody else is until this
+    transaction ends. No row is held, for which an operation would wait."""
+    if not await session.scalar(select(func.pg_try_advisory_xact_lock(_HASHING + code_id))):
+        return False
+    # Looked at only now: who was at it may have ended a moment ago.
+    unhashed = select(AccessCode.pin_hash.is_(None)).where(AccessCode.id == code_id)
+    return await session.scalar(unhashed) is True
 
 
 async def keep_hash(session: Session, code_id: int, sealed: bytes, pin_hash: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -42,6 +43,24 @@ async def test_the_nearest_stays_pin_is_hashed_first(bench: Workbench) -> None:
     assert await hash_of(bench, "first")
     assert await hash_of(bench, "second")
     assert await hash_of(bench, "third") is None
+
+
+async def test_workers_that_hash_at_once_hash_each_pin_once(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stays = [f"res-{number}" for number in range(6)]
+    for number, stay in enumerate(stays):
+        await book(bench, f"lock{number}", stay, hashed=False)
+    hashed: list[int] = []
+    real = Sealer.hash_pin
+
+    async def counted(sealer: Sealer, access_code_id: int, pin: Pin) -> str:
+        hashed.append(access_code_id)
+        return await real(sealer, access_code_id, pin)
+
+    monkeypatch.setattr(Sealer, "hash_pin", counted)
+    assert sum(await asyncio.gather(*(hash_ahead(bench) for _ in range(3)))) == 6
+    assert sorted(hashed) == sorted([(await code_of(bench, stay)).id for stay in stays])
 
 
 async def test_a_pin_that_is_replaced_meanwhile_does_not_get_the_hash_of_the_old_one(
