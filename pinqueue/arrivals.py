@@ -31,8 +31,8 @@ log = logs.get(__name__)
 BATCH_WITHIN = 1.0
 """Seconds. A connection that hangs must not hold up all that come after: they get another."""
 ANOTHER_FOR = 5
-"""So many that wait are written down beside the batch that is under way: while that one waits for
-the disk, the processors have time for another. Fewer are not worth a transaction of their own."""
+"""So many that wait are written down beside the batch that is under way: while the database is at
+one half of all senders, we are at the other. Fewer are not worth a transaction of their own."""
 
 
 @dataclass(frozen=True, eq=False)

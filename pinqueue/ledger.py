@@ -17,6 +17,7 @@ from pinqueue.db import Database, Run, is_away, run_in
 from pinqueue.lifecycle import CodeState, EventType
 from pinqueue.mutex import NAMESPACE, Mutex
 from pinqueue.patience import cancel_once_more
+from pinqueue.ringing import AT_ONCE
 from pinqueue.store import claims
 from pinqueue.store.claiming import Claimed
 from pinqueue.store.claims import Answers
@@ -28,9 +29,6 @@ A_contra = TypeVar("A_contra", contravariant=True)
 B_co = TypeVar("B_co", covariant=True)
 
 
-AT_ONCE = 50
-"""Entries in one statement: of a hundred operations one half is at the database while the other
-works. All in one would wait for the database together, and it for them."""
 DUE_AT_ONCE, QUIET_FOR = 16, 8
 """Procrastinate's worker begins one job in seven turns of the event loop, however many are there to
 begin: each would ask alone, which took a quarter of a worker's time. Not all of them in one: the

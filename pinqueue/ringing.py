@@ -112,7 +112,8 @@ SELECT * FROM begun ORDER BY place
 AHEAD, AHEAD_FOR = 1000, 1.0
 """So many of them are remembered in their order, for so many seconds, unless something rings."""
 AT_ONCE = 50
-"""Jobs in one fetch, or ends in one statement: some begin while the next are fetched."""
+"""Jobs in one fetch, or entries in one statement: of a hundred operations one half is at the
+database while the other works. All in one would wait for the database together, and it for them."""
 WINDOW = 5000
 """Due jobs of a queue among which the most urgent are looked for: those due longest. So many are
 sorted in 3 milliseconds; an outage that leaves more behind has them served from its beginning."""

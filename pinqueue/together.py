@@ -32,13 +32,15 @@ class Together(Generic[Asked, Answer]):
         one calls at a time: the more come together at each of them. A call is for `most` of those
         who wait, None: for all. Where they come one after the other, it waits for as many, or until
         none came for `quiet_for` turns of the event loop. Once as many as `another_for` wait, a
-        second call begins beside the first."""
+        second call begins beside the first; each is then for half of all who have not been
+        answered, and no fewer than those: one half is called for while the other comes."""
         self._call = call
         self._turn = turn or nullcontext()
         self._most = most
         self._quiet_for = quiet_for
         self._another_for = another_for
         self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
+        self._unanswered = 0
         self._calling: set[asyncio.Task[None]] = set()
 
     async def ask(self, asked: Asked) -> Answer:
@@ -77,11 +79,13 @@ class Together(Generic[Asked, Answer]):
             while self._enough_wait(calls=len(self._calling) - 1):
                 async with self._turn:
                     await self._all_have_come()
-                    most = self._most or len(self._waiting)
+                    most = self._most or self._share()
                     batch, self._waiting = self._waiting[:most], self._waiting[most:]
                     if not batch:  # all was taken back meanwhile
                         break
+                    self._unanswered += len(batch)
                     answers = await self._answers([asked for asked, _ in batch])
+                    self._unanswered -= len(batch)
                 for (_, waiting), answer in zip(batch, answers, strict=True):
                     if waiting.done():  # cancelled meanwhile
                         continue
@@ -93,6 +97,13 @@ class Together(Generic[Asked, Answer]):
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  # a coroutine runs in a task
             self._calling.discard(task)
+
+    def _share(self) -> int:
+        """How many one call is for."""
+        if self._another_for is None:
+            return len(self._waiting)
+        half = (len(self._waiting) + self._unanswered + 1) // 2
+        return max(half, self._another_for)
 
     async def _all_have_come(self) -> None:
         await asyncio.sleep(0)  # what is ready now may ask as well
