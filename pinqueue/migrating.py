@@ -1,7 +1,7 @@
 """The database brought to this version's schema, by Alembic.
 
-Apart from `schema`, which every process needs at its start: Alembic takes as long to import as all
-else that a worker needs, and only who migrates needs it.
+Apart from `schema`, which every process needs at its start: to import Alembic took a tenth of that,
+and only who migrates needs it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pinqueue.errors import DatabaseUnavailable, SchemaWrong
 from pinqueue.lines import KEEPALIVE
 
 REVISION: Final = "0027"
-"""The last of our migrations. To ask Alembic took as long as all else at the start of a worker."""
+"""The last of our migrations. To ask Alembic for it would import all of that at each start."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Generic, TypeVar
 
+from pinqueue.patience import cancel_once_more
+
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
@@ -89,7 +91,7 @@ class Together(Generic[Asked, Answer]):
                 for (_, waiting), answer in zip(batch, answers, strict=True):
                     if waiting.done():  # cancelled meanwhile
                         continue
-                    if isinstance(answer, Exception):
+                    if isinstance(answer, BaseException):
                         waiting.set_exception(answer)
                     else:
                         waiting.set_result(answer)
@@ -113,8 +115,12 @@ class Together(Generic[Asked, Answer]):
             quiet = 0 if len(self._waiting) > before else quiet + 1
             before = len(self._waiting)
 
-    async def _answers(self, asked: Sequence[Asked]) -> Sequence[Answer | Exception]:
+    async def _answers(self, asked: Sequence[Asked]) -> Sequence[Answer | BaseException]:
         try:
             return await self._call(asked)
+        except asyncio.CancelledError as cancelled:
+            # The program ends. Who waits to the end, and takes no cancellation, waits for us alone.
+            cancel_once_more()
+            return [cancelled] * len(asked)
         except Exception as error:
             return [error] * len(asked)

@@ -57,10 +57,9 @@ else:
         pinqueue.config pinqueue.db pinqueue.deliveries pinqueue.demo pinqueue.fetchers
         pinqueue.forgetting pinqueue.health pinqueue.inventory pinqueue.jobs pinqueue.lines
         pinqueue.locks.tuya pinqueue.logs pinqueue.metrics pinqueue.migrating pinqueue.pace
-        pinqueue.posting
-        pinqueue.processes pinqueue.reservations pinqueue.rotating pinqueue.schema pinqueue.sealing
-        pinqueue.simulator pinqueue.store pinqueue.store.queue pinqueue.tables pinqueue.up
-        pinqueue.web pinqueue.webhooks pinqueue.worker
+        pinqueue.posting pinqueue.processes pinqueue.reservations pinqueue.rotating pinqueue.schema
+        pinqueue.sealing pinqueue.simulator pinqueue.store pinqueue.store.queue pinqueue.tables
+        pinqueue.up pinqueue.web pinqueue.webhooks pinqueue.worker
     """
 
     @dataclass(frozen=True)

@@ -29,8 +29,8 @@ LAYERS = """
     alarms ringing hashing rotating migrating
     store mutex schema locks.tuya
     db models sealing embedded processes hooks posting
-    lines
-    locks metrics patience together trust
+    lines together
+    locks metrics patience trust
     pins schedule lifecycle tellings config logs tables
     errors simulator garbage
 """

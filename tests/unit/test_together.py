@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from pinqueue.patience import to_the_end
 from pinqueue.together import Together
 
 pytestmark = pytest.mark.anyio
@@ -180,3 +181,15 @@ async def test_where_all_is_taken_back_nobody_is_called() -> None:
     counter.go_on.set()
     assert await asyncio.gather(*await asked(together, 2)) == [4]
     assert counter.calls == [[2]]
+
+
+def test_who_waits_to_the_end_of_a_call_keeps_no_program_from_ending() -> None:
+    waiting: list[asyncio.Task[int]] = []
+
+    async def end_in_the_middle() -> None:
+        together = Together(Counter().double)
+        waiting.append(asyncio.create_task(to_the_end(together.begin(1))))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(end_in_the_middle())
+    assert waiting[0].cancelled()
