@@ -34,8 +34,8 @@ FIRST = 0
 
 
 async def put(session: Session, operations: Sequence[Operation], *, first: bool = False) -> None:
-    """Defer a job for each operation at its `next_at`; `first` says that it goes before all that
-    are due then, whoever's deadline is nearer.
+    """Defer a job for each operation at its `next_at`; `first` says that it goes before all others
+    of the `ringing.WINDOW` due longest, whoever's deadline is nearer; also when it rings again.
 
     `lock=` and `queueing_lock=` stay unused: together with a planned time they block every later
     job with the same lock.

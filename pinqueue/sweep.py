@@ -82,7 +82,9 @@ async def rescue_stalled(db: Database, metrics: Metrics | None = None) -> int:
             return None
         revived = None
         if silent := await sweeping.silenced_by(session, stalled):
-            revived = await _revive(session, silent, why=sweeping.DIED)
+            # What its worker was at may be half done at the door, and all that it had taken waited
+            # for its death to be noticed: behind who is more urgent it would wait a minute more.
+            revived = await _revive(session, silent, why=sweeping.DIED, first=True)
         return revived or PutRight("job_ended", job_id=stalled.job_id)
 
     return await _one_by_one(db, rescue, stalled, metrics)
@@ -230,7 +232,9 @@ def _tell(told: PutRight, metrics: Metrics | None) -> None:
         metrics.operation_swept(told.kind, told.what)
 
 
-async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> PutRight | None:
+async def _revive(
+    session: Session, silent: sweeping.Silent, *, why: str, first: bool = False
+) -> PutRight | None:
     """Defer another job, unless it is this operation that breaks workers: then a person looks."""
     held = await sweeping.hold_silent(session, silent)
     if held is None:
@@ -255,9 +259,7 @@ async def _revive(session: Session, silent: sweeping.Silent, *, why: str) -> Put
         await session.flush()
         # Another job takes its place: should it have failed, it is not for a person to look at.
         await sweeping.delete_job(session, silent.job_id)
-        # What a worker died at may be half done at the door, and has waited for that to be noticed:
-        # behind all who are more urgent it would wait, where many are, for a minute more.
-        await alarms.put(session, [operation], first=why == sweeping.DIED)
+        await alarms.put(session, [operation], first=first)
     await store.record(
         session,
         ACTOR,

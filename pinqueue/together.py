@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Generic, TypeVar
 
-from pinqueue.patience import cancel_once_more
-
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
@@ -34,8 +32,8 @@ class Together(Generic[Asked, Answer]):
         one calls at a time: the more come together at each of them. A call is for `most` of those
         who wait, None: for all. Where they come one after the other, it waits for as many, or until
         none came for `quiet_for` turns of the event loop. Once as many as `another_for` wait, a
-        second call begins beside the first; each is then for half of all who have not been
-        answered, and no fewer than those: one half is called for while the other comes."""
+        second call begins beside the first. Each is then for half of all who have not been
+        answered, so that one half is called for while the other comes, but leaves no fewer."""
         self._call = call
         self._turn = turn or nullcontext()
         self._most = most
@@ -77,6 +75,7 @@ class Together(Generic[Asked, Answer]):
         return calls == 1 and wanted is not None and len(self._waiting) >= wanted
 
     async def _call_while_enough_wait(self) -> None:
+        batch: list[tuple[Asked, asyncio.Future[Answer]]] = []
         try:
             while self._enough_wait(calls=len(self._calling) - 1):
                 async with self._turn:
@@ -85,16 +84,18 @@ class Together(Generic[Asked, Answer]):
                     batch, self._waiting = self._waiting[:most], self._waiting[most:]
                     if not batch:  # all was taken back meanwhile
                         break
-                    self._unanswered += len(batch)
                     answers = await self._answers([asked for asked, _ in batch])
-                    self._unanswered -= len(batch)
                 for (_, waiting), answer in zip(batch, answers, strict=True):
                     if waiting.done():  # cancelled meanwhile
                         continue
-                    if isinstance(answer, BaseException):
+                    if isinstance(answer, Exception):
                         waiting.set_exception(answer)
                     else:
                         waiting.set_result(answer)
+                batch = []
+        except asyncio.CancelledError:
+            self._end([*batch, *self._waiting])
+            raise
         finally:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  # a coroutine runs in a task
@@ -102,10 +103,18 @@ class Together(Generic[Asked, Answer]):
 
     def _share(self) -> int:
         """How many one call is for."""
-        if self._another_for is None:
-            return len(self._waiting)
-        half = (len(self._waiting) + self._unanswered + 1) // 2
-        return max(half, self._another_for)
+        waiting, wanted = len(self._waiting), self._another_for
+        if wanted is None:
+            return waiting
+        half = max((waiting + self._unanswered + 1) // 2, wanted)
+        return half if waiting - half >= wanted else waiting
+
+    def _end(self, asked: Sequence[tuple[Asked, asyncio.Future[Answer]]]) -> None:
+        """The program ends: who waits to the end, and takes no cancellation, would wait for ever
+        for what nobody calls any more."""
+        for _, waiting in asked:
+            if not (waiting.cancel() or waiting.done()):
+                waiting.set_exception(asyncio.CancelledError())
 
     async def _all_have_come(self) -> None:
         await asyncio.sleep(0)  # what is ready now may ask as well
@@ -115,12 +124,11 @@ class Together(Generic[Asked, Answer]):
             quiet = 0 if len(self._waiting) > before else quiet + 1
             before = len(self._waiting)
 
-    async def _answers(self, asked: Sequence[Asked]) -> Sequence[Answer | BaseException]:
+    async def _answers(self, asked: Sequence[Asked]) -> Sequence[Answer | Exception]:
+        self._unanswered += len(asked)
         try:
             return await self._call(asked)
-        except asyncio.CancelledError as cancelled:
-            # The program ends. Who waits to the end, and takes no cancellation, waits for us alone.
-            cancel_once_more()
-            return [cancelled] * len(asked)
         except Exception as error:
             return [error] * len(asked)
+        finally:
+            self._unanswered -= len(asked)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from pinqueue import garbage
 from pinqueue.cli.later import bench, chaos, logs, tables, uvloop
 from pinqueue.cli.options import Json
 
@@ -50,6 +51,7 @@ def bench_(
     """Measure what the README says of speed, or break everything and count what is lost, on a
     PostgreSQL of its own. Leaves nothing behind."""
     logs.set_up(level="ERROR")
+    garbage.look_seldom()
 
     def tell(line: str) -> None:
         typer.echo(line, err=True)

@@ -42,6 +42,7 @@ commands = typer.Typer()
 def demo_() -> None:
     """Show three stays, from signed webhook to revoked PIN. Leaves nothing behind."""
     logs.set_up(level="ERROR")
+    garbage.look_seldom()
     sys.exit(asyncio.run(demo.run(console.Console())))
 
 
@@ -55,6 +56,7 @@ def up_(
     """Run everything on one machine: web, worker, and a database unless you name one."""
     logs.set_up()
     settings = config.read_settings()
+    garbage.look_seldom()
     asyncio.run(
         up.run(
             settings,
@@ -122,7 +124,7 @@ def worker_(
         metrics=counts,
         heartbeat=heartbeat,
     )
-    garbage.look_seldom()  # all is imported by now
+    garbage.look_seldom()  # nearly all is imported by now
     uvloop.run(working)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pinqueue import garbage
 from pinqueue.cli.later import logs, processes, simulator
 from pinqueue.cli.options import Host, Port
 from pinqueue.errors import InputInvalid
@@ -39,6 +40,7 @@ def simulator_(
     logs.get(__name__).info(
         "simulator-started", host=host, port=port, doors=[door for door, _ in doors]
     )
+    garbage.look_seldom()
     simulator.run(
         host,
         port,

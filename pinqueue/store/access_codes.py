@@ -73,8 +73,8 @@ _HASHING = 0x50510005_00000000
 
 
 async def is_to_be_hashed(session: Session, code_id: int) -> bool:
-    """Whether a code has no hash yet, and nobody else is at it: then nobody else is until this
-    transaction ends. No row is held, for which an operation would wait."""
+    """Whether a code has no hash yet, and no other worker hashes it ahead: then none does until
+    this transaction ends. No row is held, for which an operation would wait."""
     if not await session.scalar(select(func.pg_try_advisory_xact_lock(_HASHING + code_id))):
         return False
     # Looked at only now: who was at it may have ended a moment ago.

@@ -164,7 +164,7 @@ def _parameters(which: JobFilter, after: tuple[datetime, int] | None) -> dict[st
 
 
 def _ids(which: JobFilter, direction: str, asked: Collection[str]) -> str:
-    """Of the jobs of a page their ids alone, for which no row is read."""
+    """Of the jobs of a page what an index tells by itself, of those that have rested a while."""
     return _page(which, direction, asked, columns="id, scheduled_at")
 
 

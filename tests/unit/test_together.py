@@ -113,6 +113,15 @@ async def test_each_of_two_calls_side_by_side_is_for_half_of_those_who_are_not_a
     assert await asyncio.gather(*tasks) == [2 * number for number in range(1, 9)]
 
 
+@pytest.mark.parametrize(("waiting", "calls"), [(5, [5]), (9, [9]), (10, [5, 5]), (12, [6, 6])])
+async def test_no_call_leaves_fewer_than_are_worth_another(waiting: int, calls: list[int]) -> None:
+    counter = Counter()
+    counter.go_on.set()
+    together = Together(counter.double, another_for=5)
+    await asyncio.gather(*await asked(together, *range(waiting)))
+    assert [len(call) for call in counter.calls] == calls
+
+
 async def test_who_asks_as_a_call_ends_is_answered_all_the_same() -> None:
     counter = Counter()
     counter.go_on.set()
@@ -183,13 +192,19 @@ async def test_where_all_is_taken_back_nobody_is_called() -> None:
     assert counter.calls == [[2]]
 
 
-def test_who_waits_to_the_end_of_a_call_keeps_no_program_from_ending() -> None:
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("asked", [1, 2, 3])
+def test_who_waits_to_the_end_of_a_call_keeps_no_program_from_ending(asked: int) -> None:
+    """The first is being answered, the second waits for the next call, or for the turn of another
+    that shares it."""
     waiting: list[asyncio.Task[int]] = []
 
     async def end_in_the_middle() -> None:
-        together = Together(Counter().double)
-        waiting.append(asyncio.create_task(to_the_end(together.begin(1))))
-        await asyncio.sleep(0.01)
+        turn = asyncio.Lock()
+        together, other = (Together(Counter().double, turn) for _ in range(2))
+        for number, one in enumerate([together, together, other][:asked]):
+            waiting.append(asyncio.create_task(to_the_end(one.begin(number))))
+            await asyncio.sleep(0.01)
 
     asyncio.run(end_in_the_middle())
-    assert waiting[0].cancelled()
+    assert [task.cancelled() for task in waiting] == [True] * asked
