@@ -33,7 +33,8 @@ class Together(Generic[Asked, Answer]):
         who wait, None: for all. Where they come one after the other, it waits for as many, or until
         none came for `quiet_for` turns of the event loop. Once as many as `another_for` wait, a
         second call begins beside the first. Each is then for half of all who have not been
-        answered, so that one half is called for while the other comes, but leaves no fewer."""
+        answered, so that one half is called for while the other comes; where no other call is under
+        way it leaves as many as that, or none."""
         self._call = call
         self._turn = turn or nullcontext()
         self._most = most
@@ -107,7 +108,7 @@ class Together(Generic[Asked, Answer]):
         if wanted is None:
             return waiting
         half = max((waiting + self._unanswered + 1) // 2, wanted)
-        return half if waiting - half >= wanted else waiting
+        return half if self._unanswered or waiting - half >= wanted else waiting
 
     def _end(self, asked: Sequence[tuple[Asked, asyncio.Future[Answer]]]) -> None:
         """The program ends: who waits to the end, and takes no cancellation, would wait for ever
