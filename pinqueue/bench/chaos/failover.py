@@ -104,7 +104,8 @@ class Pair:
             self._standby.stop()
 
     def alive(self) -> bool:
-        return self._primary.alive()
+        """Both: without the standby every commit waits for it."""
+        return self._primary.alive() and (self._standby is None or self._standby.alive())
 
     def prepare(self) -> None:
         """See that there is a standby, and that it has everything."""

@@ -44,14 +44,14 @@ async def fail_over(havoc: Havoc) -> None:
 
 
 async def fill_disk(havoc: Havoc) -> None:
-    """Where the server dies of that, it is started again when there is room, as by its service
+    """Where a server dies of that, it is started again when there is room, as by its service
     manager."""
     disk, server = havoc.disk, havoc.ground.server
     assert disk is not None  # noqa: S101  # made where this fault is among the chosen
     await finished(disk.fill)
     await asyncio.sleep(havoc.random.uniform(*FULL))
     await finished(disk.make_room)
-    while not await havoc.reached():
+    while not (server.alive() and await havoc.reached()):
         if not server.alive():
             await finished(server.stop)
             await finished(server.start)
